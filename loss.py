@@ -1,0 +1,164 @@
+"""The divergence between teacher and student, twice: once plain, once within a memory budget.
+
+Both models read the same completion and give a distribution over the vocabulary at each of its tokens:
+p (teacher, who also sees the rubric) and q (student), each softmax(logits / temperature).
+
+    beta = 0       KL(p || q)                                forward: cover what the teacher does
+    beta = 1       KL(q || p)                                reverse: avoid what the teacher does not do
+    0 < beta < 1   beta KL(p || m) + (1 - beta) KL(q || m)   generalised JSD, m = beta p + (1 - beta) q
+
+The family is that of GKD (arXiv 2306.13649, section 2); OPSD (arXiv 2601.18734) and RCSD (arXiv 2606.19327)
+train with it. The ends are special cases, not limits: as beta goes to 0 the middle form vanishes like
+beta KL(p || q), and as beta goes to 1 like (1 - beta) KL(q || p). All values are in nats, and there is no
+factor temperature ** 2 as in Hinton's distillation: it changes the step size, not the optimum.
+
+`token_divergence` is the specification: autograd does its gradient. `distillation_loss` is what training
+calls: the same number from hidden states, by the gradient worked out by hand.
+"""
+import math
+from typing import NamedTuple
+
+import torch
+
+CLIP_MODES = ("none", "pointwise", "token", "scale")
+
+
+def _terms(log_p, log_q, beta):
+    """The divergence is a sum over the vocabulary: its terms f_v and their slopes g_v = df_v / d log q_v.
+
+    A term with probability 0 in front is 0, whatever the logarithm behind it. A term that is truly infinite
+    (forward: q = 0 < p, reverse: p = 0 < q) is +inf with slope 0. Never NaN. [.., V] x2 in, [.., V] x2 out.
+    """
+    floor = torch.finfo(log_q.dtype).min / 4                           # -inf minus -inf is NaN, floor minus floor is 0
+    a, b = log_q.clamp(min=floor), log_p.clamp(min=floor)
+    q, p = a.exp(), b.exp()
+    if beta == 0:
+        f, g, infinite = p * (b - a), -p, (log_q == -math.inf) & (p > 0)
+    elif beta == 1:
+        f, infinite = q * (a - b), (log_p == -math.inf) & (q > 0)
+        g = f + q
+    else:
+        log_m = torch.logaddexp(b + math.log(beta), a + math.log1p(-beta))
+        g = (1 - beta) * q * (a - log_m)                               # what passes through log m cancels
+        return beta * p * (b - log_m) + g, g
+    return f.masked_fill(infinite, math.inf), g.masked_fill(infinite, 0.0)
+
+
+def token_divergence(student_logits, teacher_logits, *, beta=0.0, temperature=1.0, top_k=None,
+                     clip=None, clip_mode="none"):
+    """Divergence of each token in nats: student and teacher logits [N, V] in, [N] out.
+
+    beta         0 forward KL, 1 reverse KL, between them the generalised JSD (see the top of this file)
+    temperature  divides the logits of both
+    top_k        keep the k most likely teacher tokens and renormalise p and q over them (RCSD's public code,
+                 k = 20). Student mass outside is then free: watch `student_tail` of `distillation_loss`.
+    clip_mode    how `clip` (nats) bounds a token
+        "none"       not at all
+        "pointwise"  clamp each vocabulary term before the sum, as RCSD's public code does (clip 0.05). The negative
+                     terms stay: the loss can be negative and the gradient can point away from the teacher
+        "token"      clamp the sum: no gradient on the tokens that differ most
+        "scale"      multiply the token by min(1, clip / its detached divergence): bounded, direction kept
+
+    Logits may be -inf. Forward KL with q = 0 < p and reverse KL with p = 0 < q are +inf; such a token has no
+    gradient. (A row with no finite logit on its support is no distribution and gives NaN, as softmax does.)
+    The teacher never gets a gradient. Half precision is computed in float32, float64 stays float64.
+    Raises ValueError for settings out of range and for shapes that do not match.
+    """
+    _check_settings(beta, temperature, top_k, clip, clip_mode)
+    if student_logits.ndim != 2 or student_logits.shape != teacher_logits.shape:
+        raise ValueError(f"logits must both be [N, V], got {[*student_logits.shape]} and {[*teacher_logits.shape]}")
+    dtype = _compute_dtype(student_logits, teacher_logits)
+    student = student_logits.to(dtype) / temperature                   # [N, V]
+    teacher = teacher_logits.detach().to(dtype) / temperature          # [N, V]
+    if top_k is not None:
+        support = teacher.topk(min(top_k, teacher.shape[-1])).indices  # [N, k]
+        student, teacher = student.gather(-1, support), teacher.gather(-1, support)
+    f, _ = _terms(teacher.log_softmax(-1), student.log_softmax(-1), beta)
+    if clip_mode == "pointwise":
+        f = f.clamp(max=clip)
+    divergence = f.sum(-1)                                             # [N]
+    divergence = torch.where(divergence == math.inf, divergence.detach(), divergence)
+    if clip_mode == "token":
+        divergence = divergence.clamp(max=clip)
+    if clip_mode == "scale":
+        factor = clip / divergence.detach().clamp(min=clip)
+        divergence = torch.where(divergence == math.inf, clip, divergence * factor)  # inf * 0 would be NaN
+    return divergence
+
+
+class TokenStats(NamedTuple):
+    """What `distillation_loss` knows about each token; [N] each, detached, entropies and divergence in nats."""
+    divergence: torch.Tensor       # before any clipping
+    clipped: torch.Tensor          # bool: the clip changed this token
+    student_entropy: torch.Tensor  # of the full softmax at this temperature, also with top_k
+    teacher_entropy: torch.Tensor
+    student_tail: torch.Tensor     # student mass outside the teacher's top k, which the loss does not see
+
+
+def distillation_loss(student_hidden, student_head, teacher_hidden, teacher_head, *, beta=0.0, temperature=1.0,
+                      top_k=None, clip=None, clip_mode="none", denominator=None, chunk_bytes=2**28,
+                      return_stats=False):
+    """Sum of `token_divergence` over N tokens / denominator, without ever holding logits [N, V]. Scalar, nats.
+
+    student_hidden [N, Hs]   last hidden states, at the valid positions only (select first: inf * 0 is NaN)
+    student_head   [V, Hs]   output head: logits = hidden @ head.T
+    teacher_hidden [N, Ht], teacher_head [V, Ht]   the same of the teacher; never get a gradient
+    denominator              default N. With micro-batches give each the token count of the whole step: their
+                             losses, and gradients, then add up to exactly that of one large batch
+    chunk_bytes              budget for the buffers of shape [rows, V] alive at once (BUFFERS of them); sets rows
+    return_stats             also return a TokenStats, from the same pass
+    The other settings are those of `token_divergence`, as are the errors.
+
+    The hidden states go through in chunks of rows. With logits z, q = softmax(z / temperature) and the slopes
+    g of `_terms`, the chain rule through the softmax gives
+
+        dL/dz_i = (g_i - q_i sum_v g_v) / temperature     on the support, 0 elsewhere
+
+    so each chunk turns its logits into dX = dz @ head and dW += dz.T @ X on the spot, and only these survive.
+    Backward merely multiplies them by the incoming gradient. This takes the products 8 N H V FLOP (teacher
+    forward, student forward, dX, dW), 6 with a frozen head; recomputing the logits in backward would take 12.
+
+    Everything is float32 (float64 if an input is), under autocast too: logits rounded to bfloat16 leave the loss
+    about right and the gradient wrong by percents. Gradients come back in the dtype of the inputs. Beside the
+    chunk it holds [N, Hs] and [V, Hs] for the gradients, and a float32 copy of each head stored in half precision.
+    N = 0 gives a zero connected to the graph.
+    """
+    _check_settings(beta, temperature, top_k, clip, clip_mode)
+    n = len(student_hidden)
+    inputs = (student_hidden, student_head, teacher_hidden, teacher_head)
+    if (any(t.ndim != 2 for t in inputs) or len(teacher_hidden) != n or len(student_head) != len(teacher_head)
+            or student_hidden.shape[1] != student_head.shape[1] or teacher_hidden.shape[1] != teacher_head.shape[1]):
+        raise ValueError("need hidden [N, Hs], head [V, Hs], teacher's hidden [N, Ht] and head [V, Ht], got "
+                         + ", ".join(str([*t.shape]) for t in inputs))
+    if denominator is None:
+        denominator = max(n, 1)
+    elif not denominator > 0:
+        raise ValueError(f"denominator must be positive, got {denominator}")
+    grad_on = torch.is_grad_enabled()
+    with torch.no_grad(), torch.autocast(student_hidden.device.type, enabled=False):
+        loss, dx, dw, stats = _chunks(*inputs, beta, temperature, top_k, clip, clip_mode, denominator, chunk_bytes,
+                                      grad_on and student_hidden.requires_grad,
+                                      grad_on and student_head.requires_grad, return_stats)
+    loss = _WithGradient.apply(student_hidden, student_head, loss, dx, dw)
+    return (loss, stats) if return_stats else loss
+
+
+BUFFERS = 8  # [rows, V] at the worst moment, counted by a test: logits, log p, log q and the inside of `_terms`
+
+
+def _chunks(student_hidden, student_head, teacher_hidden, teacher_head, beta, temperature, top_k, clip, clip_mode,
+            denominator, chunk_bytes, need_dx, need_dw, need_stats):
+    """The one pass: loss, its gradients for student_hidden and student_head (or None), TokenStats (or None)."""
+    dtype = _compute_dtype(student_hidden, student_head, teacher_hidden, teacher_head)
+    n, v = len(student_hidden), len(student_head)
+    w, w_teacher = student_head.to(dtype), teacher_head.to(dtype)      # [V, Hs], [V, Ht]
+    dx = torch.empty_like(student_hidden, dtype=dtype) if need_dx else None
+    dw = torch.zeros_like(w) if need_dw else None
+    total = torch.zeros((), dtype=dtype, device=w.device)
+    stats = []
+    rows = max(1, chunk_bytes // (BUFFERS * v * w.element_size()))
+    for start in range(0, n, rows):
+        part = slice(start, start + rows)
+        x = student_hidden[part].to(dtype)                             # [C, Hs]
+        z = (x @ w.T).div_(temperature)                                # [C, V]
+        z_teacher = (teacher_hidden[part].to(dtype) @ w_teacher.T).div_(temperature)

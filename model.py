@@ -1,0 +1,270 @@
+"""A small decoder-only transformer and its sampler: token ids in, token ids out.
+
+The block is Qwen3's (arXiv 2505.09388): RMSNorm before each sublayer, attention without biases,
+grouped query heads, an RMSNorm on every query and key head before the rotary embedding, and a SwiGLU MLP.
+
+    hidden = model(ids)                                  # [B, T, width]
+    logits = hidden @ model.head_weight.T                # [B, T, V]; the caller takes only the rows it needs
+    completions = generate(model, prompts, max_new_tokens=64, eos=eos, generator=rng)
+
+Shapes: B rows, T tokens, H query heads, G key/value heads (each serves H/G query heads), D head size,
+S cached positions, V vocabulary.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass
+class GPTConfig:
+    vocab_size: int
+    """Number of token ids, special tokens included."""
+    context: int
+    """Most positions a row may have: prompt and completion together, in tokens."""
+    n_layer: int
+    """Number of blocks."""
+    n_head: int
+    """Query heads per block."""
+    n_kv_head: int
+    """Key/value heads per block; must divide n_head (equal to it: plain multi-head attention)."""
+    head_dim: int
+    """Size of one head; even, for rotary pairs. n_head * head_dim need not equal width."""
+    width: int
+    """Size of the residual stream."""
+    mlp_width: int
+    """Size of the SwiGLU's hidden layer."""
+    rope_theta: float = 10_000.0
+    """Base of the rotary wavelengths (Qwen3: 1e6)."""
+    tie_head: bool = True
+    """Use the token embedding as output head."""
+    norm_eps: float = 1e-6
+    """Added to the mean square in every RMSNorm."""
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if name != "tie_head" and not value > 0:
+                raise ValueError(f"GPTConfig.{name} must be positive, got {value}")
+        if self.n_head % self.n_kv_head:
+            raise ValueError(f"n_head={self.n_head} is not a multiple of n_kv_head={self.n_kv_head}")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim={self.head_dim} must be even: the rotary embedding turns pairs")
+
+
+class KVCache:
+    """Keys and values of the positions seen so far, for rows of different lengths.
+
+    Row b has seen lengths[b] tokens. Columns from there on hold nothing of meaning: they are masked,
+    and the row's next token overwrites the first of them.
+    """
+
+    def __init__(self, config: GPTConfig, rows: int, columns: int, like: Tensor):
+        shape = (config.n_layer, rows, config.n_kv_head, columns, config.head_dim)
+        self.keys = torch.zeros(shape, dtype=like.dtype, device=like.device)    # [L, B, G, columns, D]
+        self.values = torch.zeros_like(self.keys)
+        self.lengths = [0] * rows                        # on the host: their maximum costs no device sync
+
+    def keep(self, rows: list[int]):
+        """Keep only these rows, in this order."""
+        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+        self.lengths = [self.lengths[row] for row in rows]
+
+    def append(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Write k, v [B, G, T, D] at positions [B, T]; return all filled columns [B, G, S, D] of the layer."""
+        keys, values = self.keys[layer], self.values[layer]                     # [B, G, columns, D]
+        rows = torch.arange(len(k), device=k.device)[:, None]                   # [B, 1]
+        keys[rows, :, positions] = k.transpose(1, 2).to(keys.dtype)             # autocast may mix dtypes
+        values[rows, :, positions] = v.transpose(1, 2).to(values.dtype)
+        filled = max(self.lengths) + k.shape[2]
+        return keys[:, :, :filled], values[:, :, :filled]
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding (arXiv 2104.09864), half-split as in the Llama and Qwen weights:
+    dimensions i and i + D/2 form a pair. x [B, T, heads, D]; cos, sin [T, 1, D] or [B, T, 1, D]."""
+    a, b = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-b, a), dim=-1) * sin
+
+
+class Block(nn.Module):
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config = c = config
+        # Separate matrices, one for one Qwen3's q_proj, k_proj, ...: on a CPU as fast as fused ones, whose
+        # slices are strided and make every elementwise pass behind them slower.
+        self.attn_norm = nn.RMSNorm(c.width, eps=c.norm_eps)
+        self.q = nn.Linear(c.width, c.n_head * c.head_dim, bias=False)
+        self.k = nn.Linear(c.width, c.n_kv_head * c.head_dim, bias=False)
+        self.v = nn.Linear(c.width, c.n_kv_head * c.head_dim, bias=False)
+        self.q_norm = nn.RMSNorm(c.head_dim, eps=c.norm_eps)
+        self.k_norm = nn.RMSNorm(c.head_dim, eps=c.norm_eps)
+        self.attn_out = nn.Linear(c.n_head * c.head_dim, c.width, bias=False)
+        self.mlp_norm = nn.RMSNorm(c.width, eps=c.norm_eps)
+        self.gate = nn.Linear(c.width, c.mlp_width, bias=False)
+        self.up = nn.Linear(c.width, c.mlp_width, bias=False)
+        self.mlp_out = nn.Linear(c.mlp_width, c.width, bias=False)
+
+    def forward(self, x, cos, sin, mask=None, remember=None):
+        """x [B, T, width] -> [B, T, width]. remember(k, v) stores the new keys and values in a cache
+        and returns all of the row's; mask [B, 1, T, S] says which of them each token may see (None: causal)."""
+        c, (B, T, _) = self.config, x.shape
+        h = self.attn_norm(x)                                                         # [B, T, width]
+        q = self.q_norm(self.q(h).view(B, T, c.n_head, c.head_dim))                   # [B, T, H, D]
+        k = self.k_norm(self.k(h).view(B, T, c.n_kv_head, c.head_dim))                # [B, T, G, D]
+        v = self.v(h).view(B, T, c.n_kv_head, c.head_dim).transpose(1, 2)             # [B, G, T, D]
+        q, k = rotate(q, cos, sin).transpose(1, 2), rotate(k, cos, sin).transpose(1, 2)
+        if remember is not None:
+            k, v = remember(k, v)                                                     # [B, G, S, D]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None,
+                                           enable_gqa=c.n_head != c.n_kv_head)        # [B, H, T, D]
+        x = x + self.attn_out(y.transpose(1, 2).reshape(B, T, -1))                    # [B, T, width]
+        h = self.mlp_norm(x)
+        return x + self.mlp_out(F.silu(self.gate(h)) * self.up(h))                    # [B, T, width]
+
+
+class GPT(nn.Module):
+    """ids [B, T] -> hidden [B, T, width] after the final norm; the caller applies head_weight [V, width].
+
+    Rows of different lengths are padded on the right with any id. They need no mask: attention is causal,
+    so no real position sees the padding behind it, and the caller ignores the outputs at padded positions.
+    """
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config = c = config
+        self.embed = nn.Embedding(c.vocab_size, c.width)
+        self.blocks = nn.ModuleList(Block(c) for _ in range(c.n_layer))
+        self.norm = nn.RMSNorm(c.width, eps=c.norm_eps)
+        self.head = None if c.tie_head else nn.Linear(c.width, c.vocab_size, bias=False)
+
+        frequency = c.rope_theta ** (-torch.arange(0, c.head_dim, 2).double() / c.head_dim)  # [D/2]
+        angle = torch.outer(torch.arange(c.context).double(), frequency).repeat(1, 2)     # [context, D]
+        self.register_buffer("cos", angle.cos().float(), persistent=False)
+        self.register_buffer("sin", angle.sin().float(), persistent=False)
+
+        for name, p in self.named_parameters():
+            if p.dim() == 2:  # norms stay at one
+                # The 2 * n_layer sublayers add up in the residual stream; scaled down, its variance stays put.
+                nn.init.normal_(p, std=0.02 / math.sqrt(2 * c.n_layer) if "_out" in name else 0.02)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """Output head [V, width]."""
+        return self.embed.weight if self.head is None else self.head.weight
+
+    def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """ids [B, T] -> hidden [B, T, width]. With a cache, ids continue each row from cache.lengths[b],
+        and the cache grows by T. Raises ValueError past the context."""
+        T, seen = ids.shape[1], max(cache.lengths) if cache is not None else 0
+        if seen + T > self.config.context:
+            raise ValueError(f"{seen + T} positions exceed the context of {self.config.context}")
+        cos, sin, mask = self.cos[:T, None], self.sin[:T, None], None                 # [T, 1, D]
+        if cache is not None:
+            positions = torch.tensor(cache.lengths)[:, None] + torch.arange(T)        # [B, T]
+            positions = positions.to(ids.device)
+        if seen:
+            cos, sin = self.cos[positions][:, :, None], self.sin[positions][:, :, None]  # [B, T, 1, D]
+            columns = torch.arange(seen + T, device=ids.device)                       # [S]
+            mask = (columns <= positions[:, :, None])[:, None]                        # [B, 1, T, S]
+        x = self.embed(ids)                                                           # [B, T, width]
+        for layer, block in enumerate(self.blocks):
+            remember = partial(cache.append, layer, positions) if cache is not None else None
+            x = block(x, cos, sin, mask, remember)                                    # [B, T, width]
+        if cache is not None:
+            cache.lengths = [length + T for length in cache.lengths]
+        return self.norm(x)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trained numbers; a tied head counts once."""
+    return sum(p.numel() for p in model.parameters())
+
+
+class Completion(NamedTuple):
+    ids: list[int]
+    """New tokens, the EOS included when it was sampled."""
+    cut: bool
+    """True when the length limit came before the EOS."""
+
+
+def sample(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None,
+           generator: torch.Generator | None) -> Tensor:
+    """Draw one token per row: logits [B, V] -> ids [B].
+
+    Temperature first (0: the most likely token); then the top_k most likely tokens; then, of what is left,
+    the nucleus: the fewest most likely tokens whose probabilities reach top_p (arXiv 1904.09751).
+    """
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    ids = None
+    if top_k is not None or top_p is not None:
+        logits, ids = logits.topk(min(top_k or logits.shape[-1], logits.shape[-1]), dim=-1)  # sorted, [B, k]
+    # Inverse of the cumulative distribution: one uniform number per row, not V. In float64, because a sum
+    # of thousands of float32 probabilities would drown the rare tokens.
+    probs = (logits.float() / temperature).softmax(dim=-1)                            # [B, V or k]
+    cumulative = probs.cumsum(dim=-1, dtype=torch.float64)                            # [B, V or k]
+    mass = cumulative[:, -1:]                                                         # [B, 1]
+    if top_p is not None:
+        last = (cumulative < top_p * mass).sum(dim=-1, keepdim=True)                  # [B, 1]
+        mass = cumulative.gather(1, last)
+    uniform = torch.rand(mass.shape, dtype=mass.dtype, device=mass.device, generator=generator)
+    drawn = torch.searchsorted(cumulative, uniform * mass, right=True)                # [B, 1]
+    return (drawn if ids is None else ids.gather(1, drawn))[:, 0]
+
+
+def generate(model: GPT, prompts: list[list[int]], *, max_new_tokens: int, eos: int, temperature: float = 1.0,
+             top_k: int | None = None, top_p: float | None = None,
+             generator: torch.Generator | None = None) -> list[Completion]:
+    """Continue each prompt (token ids; lengths may differ) by at most max_new_tokens; the order is kept.
+
+    A row ends at its first eos, or is cut at max_new_tokens or at the end of the context; a prompt that
+    fills the context gets an empty, cut completion. Greedy tokens are those of one prompt at a time; sampled
+    ones have the same distribution, not the same draws. All randomness comes from `generator`, which lives on
+    the model's device; None takes a fresh one, and the global random state is never used.
+
+    Raises ValueError for a prompt that is empty or longer than the context, and for settings out of range.
+    """
+    context, device = model.config.context, model.head_weight.device
+    for row, prompt in enumerate(prompts):
+        if not 1 <= len(prompt) <= context:
+            raise ValueError(f"prompt {row} has {len(prompt)} tokens, not 1 to {context} (the context)")
+    if temperature < 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
+        raise ValueError(f"got {temperature=}, {top_k=}, {top_p=}; need >= 0, >= 1, and in (0, 1]")
+    if generator is None:
+        generator = torch.Generator(device)
+        generator.seed()
+
+    new: list[list[int]] = [[] for _ in prompts]
+    limit = [min(max_new_tokens, context - len(prompt)) for prompt in prompts]
+    rows = [row for row in range(len(prompts)) if limit[row] > 0]      # the prompts in the batch, in its order
+    alive = set(rows)                                                  # those of them not finished
+    with torch.inference_mode():
+        if rows:
+            lengths = [len(prompts[row]) for row in rows]
+            padded = [prompts[row] + [0] * (max(lengths) - len(prompts[row])) for row in rows]
+            columns = max(len(prompts[row]) + limit[row] for row in rows)
+            cache = KVCache(model.config, len(rows), columns, like=model.head_weight)
+            hidden = model(torch.tensor(padded, device=device), cache)                # [B, T, width]
+            hidden = hidden[torch.arange(len(rows)), torch.tensor(lengths) - 1]       # [B, width]
+            cache.lengths = lengths                                                   # forget the padding
+        while alive:
+            tokens = sample(hidden @ model.head_weight.T, temperature, top_k, top_p, generator)  # [B]
+            for i, (row, token) in enumerate(zip(rows, tokens.tolist())):
+                if row in alive:
+                    new[row].append(token)
+                    if token == eos or len(new[row]) == limit[row]:
+                        alive.remove(row)
+                if row not in alive:
+                    cache.lengths[i] = 0  # until it is dropped, a finished row scribbles over its own start
+            if len(alive) <= 0.75 * len(rows):  # dropping rows copies the cache: do it now and then
+                kept = [i for i, row in enumerate(rows) if row in alive]
+                rows, tokens = [rows[i] for i in kept], tokens[kept]
+                cache.keep(kept)
+            if alive:
+                hidden = model(tokens[:, None], cache)[:, 0]                          # [B, width]
+    return [Completion(ids, cut=not ids or ids[-1] != eos) for ids in new]

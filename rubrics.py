@@ -300,7 +300,7 @@ def load_examples(path: str | Path) -> tuple[list[Example], Report]:
                     continue
                 try:
                     if not isinstance(row := json.loads(line.strip().decode("utf-8-sig")), dict):
-                        raise ValueError(f"this is a {type(row).__name__}")
+                        raise ValueError(f"got {type(row).__name__}")
                 except (ValueError, RecursionError) as error:
                     reason = str(error).replace("line 1 ", "")
                     raise ValueError(f"{path}:{number}: line: expected a JSON object in UTF-8: {reason}") from None
@@ -436,7 +436,7 @@ def _rubric(value, own: bool, notes: Counter) -> Rubric:
 def _rubric_json(text: str, notes: Counter) -> list:
     """The first array of criteria in a text that a model may have written around it ("Here it is [1]: [{...}]").
 
-    Where it does not parse, every backslash that is not surely an escape becomes a plain one: LaTeX that was not escaped.
+    Where it does not parse, each backslash that is not surely an escape becomes a plain one (LaTeX, not escaped).
     What is cut off is not mended: a rubric without its tail has lost its pitfalls.
     """
     mended = re.sub(r'\\(["\\/n]|u[0-9a-fA-F]{4})|\\', lambda match: match[0] if match[1] else r"\\", text)

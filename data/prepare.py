@@ -45,7 +45,7 @@ def _kind(rng: random.Random) -> str:
     return rng.choices(KINDS, KIND_SHARES)[0]
 
 
-def base_rows(count: int, exposures: list[Example], exposure_share: float, seed: int):
+def corpus(count: int, exposures: list[Example], exposure_share: float, seed: int):
     """Yield the stage-0 corpus, one list of (section, text) a row; the text of the last section is the completion."""
     rng = random.Random(f"base {seed}")
     names, shares = zip(*MIX)
@@ -99,21 +99,21 @@ def write_lines(path: Path, lines) -> None:
     os.replace(temporary, path)
 
 
-def prepare(out: Path, *, seed=0, base_count=60_000, exposure_count=64, exposure_share=0.01, stage1_count=1200,
-            stage2_count=1600, test_count=400, vocab_size=1280) -> None:
-    """Write all files of a run into `out`; the tokenizer comes last and marks the data as complete."""
+def prepare(out: Path, *, seed: int, base_rows: int, exposure_count: int, exposure_share: float, stage1_questions: int,
+            stage2_questions: int, test_questions: int, vocab_size: int) -> None:
+    """Write all files of a run into `out`; a killed run leaves no half file."""
     out.mkdir(parents=True, exist_ok=True)
     sets = {
-        "stage1": questions("stage1", stage1_count, "train", seed, new_share=0.8),
-        "stage2": questions("stage2", stage2_count, "train", seed, new_share=0.8),
-        "valid": questions("valid", test_count // 2, "valid", seed, new_share=0.5),
-        "test_known": questions("test_known", test_count, "test", seed, new_share=0),
-        "test_new": questions("test_new", test_count, "test", seed, new_share=1),
-        "test_hard": questions("test_hard", test_count, "test", seed, new_share=0.5, hard=True),
+        "stage1": questions("stage1", stage1_questions, "train", seed, new_share=0.8),
+        "stage2": questions("stage2", stage2_questions, "train", seed, new_share=0.8),
+        "valid": questions("valid", test_questions // 2, "valid", seed, new_share=0.5),
+        "test_known": questions("test_known", test_questions, "test", seed, new_share=0),
+        "test_new": questions("test_new", test_questions, "test", seed, new_share=1),
+        "test_hard": questions("test_hard", test_questions, "test", seed, new_share=0.5, hard=True),
     }
     for name, rows in sets.items():
         write_lines(out / f"{name}.jsonl", (e.to_json() for e in rows))
     exposures = questions("exposure", exposure_count, "train", seed, new_share=1)
-    rows = list(base_rows(base_count, exposures, exposure_share, seed))
+    rows = list(corpus(base_rows, exposures, exposure_share, seed))
     write_lines(out / "base.jsonl", (json.dumps({"sections": s}, ensure_ascii=False) for s in rows))
     save_ranks(train_bpe((text for sections in rows for _, text in sections), vocab_size - 8), out / "tokenizer.txt")

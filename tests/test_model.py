@@ -8,6 +8,16 @@ import torch
 
 from model import GPT, Completion, GPTConfig, KVCache, count_parameters, generate, sample
 
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """The models here are tiny: a second thread only waits, and on a busy machine it waits long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 BASE = dict(vocab_size=13, context=24, n_layer=2, n_head=4, n_kv_head=2, head_dim=8, width=12, mlp_width=20)
 
 
@@ -47,6 +57,10 @@ def turn(vector, position, theta):
     return out
 
 
+def split(vector, size):
+    return [vector[i:i + size] for i in range(0, len(vector), size)]
+
+
 def oracle(model, ids):
     c = model.config
     w = {name: p.double().tolist() for name, p in model.state_dict().items()}
@@ -56,7 +70,7 @@ def oracle(model, ids):
         keys, values, after = [], [], []
         for position, x in enumerate(stream):
             h = rms(x, at("attn_norm"), c.norm_eps)
-            heads = lambda name: [matvec(at(name), h)[i:i + c.head_dim] for i in range(0, len(at(name)), c.head_dim)]
+            heads = lambda name: split(matvec(at(name), h), c.head_dim)
             keys.append([turn(rms(k, at("k_norm"), c.norm_eps), position, c.rope_theta) for k in heads("k")])
             values.append(heads("v"))
             mixed = []
@@ -271,7 +285,7 @@ def test_distribution_one_by_one(setting):
 
 
 def test_lengths_follow_the_probability_of_eos():
-    """With P(eos) = p at every step, P(length = n) = p (1-p)^(n-1): rows stop when, and only when, they draw it."""
+    """With P(eos) = p at every step, P(length = n) = p (1-p)^(n-1)."""
     model, logits = constant_model(eos_logit=1.0)
     p = brute_force(logits)[4]
     out = generate(model, [[1 + i % 3] * (1 + i % 5) for i in range(2000)], max_new_tokens=6, eos=4,
@@ -305,6 +319,18 @@ def test_impossible_tokens_are_never_drawn():
     for setting in (dict(top_k=None, top_p=None), dict(top_k=5, top_p=None), dict(top_k=None, top_p=1.0)):
         drawn = sample(logits.expand(5000, -1), 1.0, generator=rng, **setting).tolist()
         check_counts(drawn, brute_force(logits, **setting))
+
+
+@pytest.mark.parametrize("uniform, place", [(0.0, 0), (1 - 2.0 ** -53, -1)])
+def test_both_ends_of_the_uniform_number(monkeypatch, uniform, place):
+    """The smallest draw takes the first token that can be drawn, the largest the last one: never one beyond."""
+    monkeypatch.setattr(torch, "rand", lambda shape, dtype, **_: torch.full(shape, uniform, dtype=dtype))
+    logits = torch.randn(200, 50, generator=torch.Generator().manual_seed(0))
+    logits[:, [0, 49]] = -math.inf
+    assert sample(logits, 1.0, None, None, None).tolist() == [[1, 48][place]] * 200
+    order = logits.sort(descending=True).indices
+    assert torch.equal(sample(logits, 1.0, None, 1.0, None), order[:, [0, 47][place]])
+    assert torch.equal(sample(logits, 1.0, 7, None, None), order[:, [0, 6][place]])
 
 
 def test_generator_is_the_only_source_of_randomness():

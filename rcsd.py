@@ -1,0 +1,525 @@
+"""Rubric-conditioned self-distillation (arXiv 2606.19327) from scratch: data, base model, stage I, stage II.
+
+    python rcsd.py data   --preset cpu          # questions, rubrics and a tokenizer, made from the table of laws
+    python rcsd.py base   --preset cpu          # stage 0: a small GPT that can read and write rubrics
+    python rcsd.py stage1 --preset cpu          # stage I: learn to write rubrics; then writes them for stage II
+    python rcsd.py stage2 --preset cpu          # stage II: learn to reason from rubrics
+    python evaluate.py    --preset cpu          # the table
+
+Student and teacher are one model in two contexts. The student samples a completion y from the question x; the teacher
+sees x and more (stage I: the reference rubric, stage II: the learned one) and scores the same tokens; the loss on each
+token is D(p_T(. | x, r, y_<t) || p_S(. | x, y_<t)). Every stage is one loop over two verbs, `roll_out` and `update`.
+
+Deliberate choices, with the reasons in README: the student samples from the distribution that its loss uses; the
+teacher is the starting policy unless --teacher says otherwise; no clip; a step's loss is divided by all its tokens.
+"""
+import argparse
+import copy
+import hashlib
+import json
+import os
+import random
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from data.prepare import prepare, write_lines
+from data.tokenizer import Tokenizer
+from loss import CLIP_MODES, distillation_loss
+from model import GPT, GPTConfig, count_parameters, generate
+from rubrics import GENERIC, SEES, Example, Rubric, correct, load_examples, parse_rubric, prompt, teacher_prompt
+
+
+# ------------------------------------------------------------------------------------------------------- settings
+def _(default, help, choices=None):
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass
+class Settings:
+    """Everything a run depends on. Each field is a command-line flag."""
+    seed: int = _(0, "seed of the data, the weights and every sample")
+    device: str = _("auto", "auto takes CUDA when there is one", ("auto", "cpu", "cuda"))
+    dtype: str = _("float32", "of the forward passes; the loss is float32 anyway", ("float32", "bfloat16"))
+    # data
+    base_rows: int = _(60_000, "rows of the stage-0 corpus")
+    exposure_count: int = _(64, "different solved questions about new laws in stage 0")
+    exposure_share: float = _(0.01, "share of stage-0 rows that are one of them")
+    stage1_questions: int = _(1200, "questions with reference rubrics for stage I")
+    stage2_questions: int = _(1600, "questions for stage II")
+    test_questions: int = _(400, "questions in each test set")
+    vocab_size: int = _(1280, "tokens, special ones included")
+    data: str = _("", "JSON Lines file of your own questions and rubrics for stage1 and stage2 (see README)")
+    # model
+    context: int = _(256, "most tokens in a row, prompt and completion together")
+    n_layer: int = _(4, "blocks")
+    n_head: int = _(4, "query heads")
+    n_kv_head: int = _(4, "key and value heads")
+    head_dim: int = _(32, "size of a head")
+    width: int = _(128, "size of the residual stream")
+    mlp_width: int = _(320, "size of the MLP's hidden layer")
+    # stage 0
+    base_steps: int = _(2400, "steps of stage 0")
+    base_tokens: int = _(4096, "tokens in a batch of stage 0, padding counted")
+    base_lr: float = _(0.02, "Muon's learning rate for matrices in stage 0; AdamW's for the rest is a fifth")
+    # stages I and II
+    stage1_steps: int = _(80, "steps of stage I")
+    stage2_steps: int = _(100, "steps of stage II")
+    batch: int = _(64, "questions, and samples, a step")
+    lr: float = _(0.001, "learning rate of stages I and II (AdamW)")
+    micro_tokens: int = _(8192, "tokens in one forward pass, padding counted; changes memory, not the result")
+    max_new_tokens: int = _(140, "a completion is cut at this length")
+    temperature: float = _(1.0, "of sampling and of the loss")
+    beta: float = _(0.0, "divergence: 0 forward KL, 1 reverse KL, between them the generalised JSD")
+    top_k_loss: int = _(0, "keep only the teacher's k most likely tokens in the loss; 0 keeps all")
+    clip: float = _(0.0, "bound for --clip-mode, nats")
+    clip_mode: str = _("none", "how a token's loss is bounded", CLIP_MODES)
+    teacher: str = _("fixed", "the teacher's weights: the starting policy, an average of the student, the student",
+                     ("fixed", "ema", "live"))
+    ema_decay: float = _(0.99, "for --teacher ema")
+    teacher_sees: str = _("rubric", "what the stage II teacher sees beside the question", tuple(SEES))
+    rubrics: str = _("learned", "where the stage II rubrics come from", ("learned", "gt", "generic"))
+    # bookkeeping
+    save_seconds: float = _(30.0, "time between checkpoints; changes nothing but what a killed run repeats")
+
+
+PRESETS = {
+    "cpu": {},
+    "smoke": dict(base_rows=3000, stage1_questions=64, stage2_questions=64, test_questions=24, base_steps=60,
+                  stage1_steps=4, stage2_steps=4, batch=16, width=64, n_head=2, n_kv_head=2, n_layer=2, mlp_width=160,
+                  max_new_tokens=100),
+    "gpu": dict(dtype="bfloat16", base_rows=240_000, context=512, n_layer=8, n_head=8, n_kv_head=4, head_dim=64,
+                width=512, mlp_width=1408, base_steps=4000, base_tokens=16_384, base_lr=0.01, lr=3e-4, batch=128,
+                micro_tokens=65_536, stage1_steps=100, stage2_steps=120, test_questions=800),
+}
+STAGES = ("base", "stage1", "stage2")
+FREE = {"device", "save_seconds", "micro_tokens"}  # settings that may differ when a run is resumed
+
+
+def seed_for(settings: Settings, *what) -> int:
+    """A seed that depends only on the run's seed and on what it is for, so that resuming needs no random state."""
+    return int.from_bytes(hashlib.sha256(repr((settings.seed, *what)).encode()).digest()[:7], "big")
+
+
+def device_of(settings: Settings) -> torch.device:
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: this machine has no usable GPU; use --device cpu or auto")
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if settings.device == "auto" else settings.device)
+
+
+# ----------------------------------------------------------------------------------------------------- the rollout
+@dataclass
+class Rollout:
+    """One row of a step: the two verbs pass nothing else between them."""
+    prompt: list[int]                        # what the student sees
+    completion: list[int]                    # the tokens that the loss is on; never decoded and encoded again
+    teacher_prompt: list[int] | None = None  # what the teacher sees; None: the completion itself is the target
+    cut: bool = False                        # the completion met the length limit before its EOS
+    example: Example | None = None
+
+
+def encode(tokenizer: Tokenizer, sections: list[tuple[str, str]]) -> list[int]:
+    """Token ids of (section, text) pairs: each section's special token, then its text."""
+    return [i for name, text in sections for i in [tokenizer.id[name]] + tokenizer.encode(text)]
+
+
+def roll_out(student: GPT, prompts: list[list[int]], tokenizer: Tokenizer, settings: Settings, *seed) -> list:
+    """The student's own samples, one completion a prompt, from the distribution that the loss uses."""
+    generator = torch.Generator(student.head_weight.device).manual_seed(seed_for(settings, *seed))
+    return generate(student, prompts, max_new_tokens=settings.max_new_tokens, eos=tokenizer.eos,
+                    temperature=settings.temperature, generator=generator)
+
+
+# ------------------------------------------------------------------------------------------------------ the update
+def completion_hidden(model: GPT, rows: list[tuple[list[int], list[int]]]) -> torch.Tensor:
+    """Hidden states [N, width] from which each completion token of (prompt, completion) rows is predicted, row by row.
+
+    Token t of a completion is predicted one position before it, so the last prompt position comes along and the last
+    token is never fed. Padding stands on the right, where causal attention cannot see it.
+    """
+    ids = [prompt + completion[:-1] for prompt, completion in rows]
+    longest, device = max(map(len, ids)), model.head_weight.device
+    padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids], device=device)    # [B, T]
+    where = [b * longest + t for b, (p, c) in enumerate(rows) for t in range(len(p) - 1, len(p) + len(c) - 1)]
+    return model(padded).flatten(0, 1)[torch.tensor(where, device=device)]                     # [N, width]
+
+
+def micro_batches(rollouts: list[Rollout], tokens: int):
+    """Rows of similar length together, at most `tokens` padded tokens (but at least one row) at a time."""
+    batch, longest = [], 0
+    for r in sorted(rollouts, key=lambda r: len(r.prompt) + len(r.completion)):
+        length = len(r.completion) + max(len(r.prompt), len(r.teacher_prompt or ()))
+        if batch and (len(batch) + 1) * max(longest, length) > tokens:
+            yield batch
+            batch, longest = [], 0
+        batch.append(r)
+        longest = max(longest, length)
+    if batch:
+        yield batch
+
+
+def update(student: GPT, teacher: GPT | None, rollouts: list[Rollout], optimizers, settings: Settings) -> dict:
+    """One step. The signal on a token is the divergence from the teacher or, without one, -log p of the token itself.
+
+    The sum over micro-batches is divided by the completion tokens of the whole step: how it is cut changes nothing,
+    and a long answer weighs as much per token as a short one. Returns means over tokens, in nats.
+    """
+    rollouts = [r for r in rollouts if r.completion]
+    count = sum(len(r.completion) for r in rollouts)
+    sums = dict.fromkeys(("loss", "entropy", "teacher_entropy", "clipped"), 0.0)
+    device = student.head_weight.device
+    for batch in micro_batches(rollouts, settings.micro_tokens):
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.dtype == "bfloat16"):
+            hidden = completion_hidden(student, [(r.prompt, r.completion) for r in batch])             # [N, width]
+            if teacher is not None:
+                with torch.no_grad():
+                    seen = completion_hidden(teacher, [(r.teacher_prompt, r.completion) for r in batch])  # [N, width]
+        if teacher is None:
+            targets = torch.tensor([i for r in batch for i in r.completion], device=device)           # [N]
+            loss = F.cross_entropy((hidden @ student.head_weight.T).float(), targets, reduction="sum") / count
+        else:
+            loss, stats = distillation_loss(
+                hidden, student.head_weight, seen, teacher.head_weight, beta=settings.beta,
+                temperature=settings.temperature, top_k=settings.top_k_loss or None, clip=settings.clip or None,
+                clip_mode=settings.clip_mode, denominator=count, return_stats=True)
+            sums["entropy"] += stats.student_entropy.sum().item() / count
+            sums["teacher_entropy"] += stats.teacher_entropy.sum().item() / count
+            sums["clipped"] += stats.clipped.float().sum().item() / count
+        loss.backward()
+        sums["loss"] += loss.item()
+    if count:
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    return sums if teacher is not None else {"loss": sums["loss"]}
+
+
+# ------------------------------------------------------------------------------------------- checkpoints and logs
+def save(path: Path, content: dict) -> None:
+    """Write a checkpoint whole or not at all: a killed run leaves the old one."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def load(path: Path) -> dict:
+    """Read a checkpoint. Raises ValueError with one line if it is missing or is not one."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such checkpoint; run the stage before it first") from None
+    except Exception as error:
+        raise ValueError(f"{path}: not a checkpoint of this project ({type(error).__name__})") from None
+
+
+def load_model(path: Path, device: torch.device) -> GPT:
+    """The model of a finished stage. Raises ValueError if the stage is not finished or the shapes do not fit."""
+    content = load(path)
+    if content["step"] < content["steps"]:
+        raise ValueError(f"{path}: stopped at step {content['step']} of {content['steps']}; finish it with --resume")
+    model = GPT(GPTConfig(**content["config"]))
+    model.load_state_dict(content["model"])
+    return model.to(device)
+
+
+# -------------------------------------------------------------------------------------------------------- the loop
+def train(stage: str, out: Path, student: GPT, teacher: GPT | None, rollouts, steps: int, optimizers,
+          learning_rate, settings: Settings, resume: bool, measure=lambda rollouts: {}) -> GPT:
+    """The one training loop: `rollouts(step)` gives the rows, `update` learns from them.
+
+    Everything random in a step comes from (seed, stage, step), so a checkpoint holds weights, optimizer and step, and a
+    killed run goes on to the same bits. `learning_rate(step)` scales each optimizer's own rate.
+    """
+    path, log = out / f"{stage}.pt", out / f"{stage}.jsonl"
+    wanted = {name: value for name, value in asdict(settings).items() if name not in FREE}
+    start, ema = 0, teacher if settings.teacher == "ema" else None
+    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    if path.exists():
+        if not resume:
+            raise ValueError(f"{path} is there already: pass --resume to go on with it, or another --out")
+        content = load(path)
+        for name, value in wanted.items():
+            if content["settings"].get(name) != value:
+                raise ValueError(f"{path} was made with {name}={content['settings'].get(name)!r}, not {value!r}: "
+                                 "use the same settings or another --out")
+        if content["config"] != asdict(student.config):
+            raise ValueError(f"{path} holds a model of another shape: {content['config']}")
+        student.load_state_dict(content["model"])
+        start = content["step"]
+        if start == steps:
+            print(f"{stage}: done before, {path}")
+            return student
+        for optimizer, state in zip(optimizers, content["optimizers"]):
+            optimizer.load_state_dict(state)
+        if ema is not None:
+            ema.load_state_dict(content["ema"])
+
+    def checkpoint(step: int) -> None:
+        content = {"step": step, "steps": steps, "settings": wanted, "config": asdict(student.config),
+                   "model": student.state_dict()}
+        if step < steps:
+            content["optimizers"] = [optimizer.state_dict() for optimizer in optimizers]
+            content["ema"] = ema.state_dict() if ema is not None else None
+        save(path, content)
+
+    kept = log.read_text(encoding="utf-8").splitlines()[:start] if start else []
+    write_lines(log, kept)
+    saved, bar = time.monotonic(), tqdm(range(start, steps), stage, initial=start, total=steps, mininterval=1)
+    with open(log, "a", encoding="utf-8") as file:
+        for step in bar:
+            began = time.perf_counter()
+            for optimizer, initial in zip(optimizers, rates):
+                for group, rate in zip(optimizer.param_groups, initial):
+                    group["lr"] = rate * learning_rate(step)
+            rows = rollouts(step)
+            row = {"step": step, **update(student, teacher, rows, optimizers, settings), **measure(rows)}
+            if ema is not None:
+                with torch.no_grad():
+                    for old, new in zip(ema.parameters(), student.parameters()):
+                        old.lerp_(new, 1 - settings.ema_decay)
+            tokens, seconds = sum(len(r.completion) for r in rows), time.perf_counter() - began
+            row |= {"length": tokens / max(1, len(rows)), "cut": sum(r.cut for r in rows) / max(1, len(rows)),
+                    "tokens_per_s": tokens / seconds, "peak_mb": _peak_mb(student)}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.flush()
+            bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
+            if time.monotonic() - saved > settings.save_seconds and step + 1 < steps:
+                checkpoint(step + 1)
+                saved = time.monotonic()
+    checkpoint(steps)
+    return student
+
+
+def _peak_mb(model: GPT) -> int:
+    if model.head_weight.is_cuda:
+        return torch.cuda.max_memory_allocated() >> 20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
+
+
+# ------------------------------------------------------------------------------------------------------ the stages
+def read_tokenizer(out: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(out / "data" / "tokenizer.txt")
+    except FileNotFoundError:
+        raise ValueError(f"{out / 'data'}: no data yet; run `python rcsd.py data` with the same --out first") from None
+
+
+def read_questions(path: Path, tokenizer: Tokenizer, settings: Settings, limit: int) -> list[Example]:
+    """Questions of a data file whose prompts leave room for a completion; says what it drops. ValueError if none does."""
+    examples, report = load_examples(path)
+    fitting = [e for e in examples if len(encode(tokenizer, prompt(e.question, rubric=e.rubric))) <= limit]
+    if settings.data:
+        print(report)
+    if len(fitting) < len(examples):
+        print(f"{path}: dropped {len(examples) - len(fitting)} of {len(examples)} questions: with its rubric a prompt "
+              f"must fit into {limit} tokens (--context, --max-new-tokens)")
+    if not fitting:
+        raise ValueError(f"{path}: no question left to train on")
+    return fitting
+
+
+def run_data(out: Path, settings: Settings, resume: bool) -> None:
+    """Make the data. The file data.json comes last: it says that the rest is whole."""
+    names = ("seed", "base_rows", "exposure_count", "exposure_share", "stage1_questions", "stage2_questions",
+             "test_questions", "vocab_size")
+    wanted, mark = {name: getattr(settings, name) for name in names}, out / "data" / "data.json"
+    if mark.exists():
+        if not resume:
+            raise ValueError(f"{mark.parent} is there already: pass --resume to keep it, or another --out")
+        if json.loads(mark.read_text(encoding="utf-8")) != wanted:
+            raise ValueError(f"{mark.parent} was made with other settings, see {mark}: use another --out")
+        print(f"data: done before, {mark.parent}")
+        return
+    prepare(out / "data", **wanted)
+    write_lines(mark, [json.dumps(wanted)])
+
+
+def run_base(out: Path, settings: Settings, resume: bool) -> None:
+    """Stage 0: next-token prediction on the whole corpus, prompts included. Its rollouts come from a file."""
+    tokenizer, device = read_tokenizer(out), device_of(settings)
+    with open(out / "data" / "base.jsonl", encoding="utf-8") as file:
+        rows = [encode(tokenizer, json.loads(line)["sections"]) + [tokenizer.eos] for line in file]
+    rows = [row for row in rows if len(row) <= settings.context]
+    torch.manual_seed(seed_for(settings, "weights"))
+    student = GPT(GPTConfig(tokenizer.vocab_size, settings.context, settings.n_layer, settings.n_head,
+                            settings.n_kv_head, settings.head_dim, settings.width, settings.mlp_width)).to(device)
+    print(f"base: {count_parameters(student):,} parameters, {len(rows):,} rows, {sum(map(len, rows)):,} tokens, "
+          f"{device}, {torch.get_num_threads()} threads")
+    matrices = [p for name, p in student.named_parameters() if p.dim() == 2 and "embed" not in name]
+    others = [p for name, p in student.named_parameters() if p.dim() < 2 or "embed" in name]
+    optimizers = [torch.optim.Muon(matrices, lr=settings.base_lr, weight_decay=0.0),
+                  torch.optim.AdamW(others, lr=settings.base_lr / 5, betas=(0.9, 0.98), weight_decay=0.0)]
+    batches = []
+
+    def rollouts(step):
+        while len(batches) <= step:  # one epoch more
+            batches.extend(bucketed(rows, settings.base_tokens, seed_for(settings, "epoch", len(batches))))
+        return [Rollout(rows[i][:1], rows[i][1:]) for i in batches[step]]
+
+    def schedule(step):  # up within 50 steps, down to 0 over the second half
+        return min(1.0, (step + 1) / 50, 2 * (1 - step / settings.base_steps))
+
+    train("base", out, student, None, rollouts, settings.base_steps, optimizers, schedule, settings, resume)
+
+
+def bucketed(rows: list[list[int]], tokens: int, seed: int) -> list[list[int]]:
+    """One epoch: every row's index once, in batches of rows of similar length, at most `tokens` padded tokens each."""
+    rng, batches = random.Random(seed), []
+    order = rng.sample(range(len(rows)), len(rows))
+    for start in range(0, len(order), 4096):  # sort within a window only, so that neighbours differ between epochs
+        batch = []
+        for i in sorted(order[start:start + 4096], key=lambda i: len(rows[i])):
+            if batch and (len(batch) + 1) * len(rows[i]) > tokens:
+                batches.append(batch)
+                batch = []
+            batch.append(i)
+        batches.append(batch)
+    rng.shuffle(batches)
+    return batches
+
+
+def self_distill(stage: str, out: Path, examples: list[Example], student_prompt, teacher_prompt, steps: int,
+                 settings: Settings, resume: bool, measure) -> GPT:
+    """Stages I and II: the student samples, its teacher (the same model in another context) scores the same tokens."""
+    tokenizer, device = read_tokenizer(out), device_of(settings)
+    student = load_model(out / "base.pt", device)
+    teacher = student if settings.teacher == "live" else copy.deepcopy(student).eval()
+    seen = [encode(tokenizer, student_prompt(e)) for e in examples]
+    teacher_seen = [encode(tokenizer, teacher_prompt(e)) for e in examples]
+
+    def rollouts(step):
+        epoch, order = -1, []
+        for k in range(step * settings.batch, (step + 1) * settings.batch):
+            if k // len(examples) != epoch:
+                epoch = k // len(examples)
+                shuffled = random.Random(seed_for(settings, stage, "epoch", epoch)).sample(range(len(examples)),
+                                                                                          len(examples))
+            order.append(shuffled[k % len(examples)])
+        completions = roll_out(student, [seen[i] for i in order], tokenizer, settings, stage, step)
+        return [Rollout(seen[i], c.ids, teacher_seen[i], c.cut, examples[i]) for i, c in zip(order, completions)]
+
+    def log(rows):
+        texts = [tokenizer.decode(r.completion[:-1] if not r.cut else r.completion) for r in rows]
+        row = {"lr": settings.lr, **measure(rows, texts)}
+        return row | {"sample": {"question": rows[0].example.question, "completion": texts[0]}}
+
+    optimizers = [torch.optim.AdamW(student.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.0)]
+    return train(stage, out, student, teacher, rollouts, steps, optimizers, lambda step: min(1.0, (step + 1) / 5),
+                 settings, resume, log)
+
+
+def write_rubrics(model: GPT, tokenizer: Tokenizer, examples: list[Example], settings: Settings) -> list[dict]:
+    """Greedy rubrics for questions: {"id", "text", "problem"}; problem is "" or says why the rubric is invalid."""
+    prompts = [encode(tokenizer, prompt(e.question, write="criteria")) for e in examples]
+    written = []
+    for start in range(0, len(prompts), 128):
+        for c in generate(model, prompts[start:start + 128], max_new_tokens=settings.max_new_tokens,
+                          eos=tokenizer.eos, temperature=0):
+            text = tokenizer.decode(c.ids if c.cut else c.ids[:-1])
+            written.append({"id": examples[len(written)].id, "text": text, "problem": invalid(text, c.cut)})
+    return written
+
+
+def invalid(text: str, cut: bool) -> str:
+    """Why a sampled rubric cannot be used, or ""."""
+    try:
+        parse_rubric(text)
+    except ValueError as error:
+        return str(error)
+    return "cut at the length limit" if cut else ""
+
+
+def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
+    """Stage I: the rubric student sees x, the rubric teacher x and the reference rubric; then it writes for stage II."""
+    tokenizer = read_tokenizer(out)
+    limit = settings.context - settings.max_new_tokens
+    path = Path(settings.data or out / "data" / "stage1.jsonl")
+    examples = [e for e in read_questions(path, tokenizer, settings, limit) if e.rubric]
+    if not examples:
+        raise ValueError(f"{path}: stage I needs questions with rubrics, found none")
+    student = self_distill(
+        "stage1", out, examples, lambda e: prompt(e.question, write="criteria"),
+        lambda e: prompt(e.question, rubric=e.rubric, write="criteria"), settings.stage1_steps, settings, resume,
+        lambda rows, texts: {"valid": sum(not invalid(t, r.cut) for t, r in zip(texts, rows)) / len(rows)})
+    questions = read_questions(Path(settings.data or out / "data" / "stage2.jsonl"), tokenizer, settings, limit)
+    written = write_rubrics(student, tokenizer, questions, settings)
+    write_lines(out / "rubrics.jsonl", (json.dumps(row, ensure_ascii=False) for row in written))
+    print(f"stage1: wrote rubrics for {len(written)} questions, {sum(bool(row['problem']) for row in written)} of them "
+          f"invalid, {out / 'rubrics.jsonl'}")
+
+
+def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
+    """Stage II: the student answers from x, the teacher scores the answer from x and what --teacher-sees says."""
+    tokenizer = read_tokenizer(out)
+    path = Path(settings.data or out / "data" / "stage2.jsonl")
+    examples = read_questions(path, tokenizer, settings, settings.context - settings.max_new_tokens)
+    rubrics = choose_rubrics(out, examples, settings)
+    self_distill(
+        "stage2", out, examples, lambda e: prompt(e.question),
+        lambda e: teacher_prompt(e, settings.teacher_sees, rubrics[e.id]), settings.stage2_steps, settings, resume,
+        lambda rows, texts: {"correct": sum(correct(t, r.example.answer) for t, r in zip(texts, rows)) / len(rows)})
+
+
+def choose_rubrics(out: Path, examples: list[Example], settings: Settings) -> dict[str, Rubric | None]:
+    """The rubric that the teacher sees, by question id. An invalid learned rubric falls back to the generic one."""
+    if settings.rubrics == "gt":
+        return {e.id: e.rubric for e in examples}
+    if settings.rubrics == "generic":
+        return {e.id: GENERIC for e in examples}
+    path = out / "rubrics.jsonl"
+    if not path.exists():
+        raise ValueError(f"{path}: no learned rubrics; run stage1 first, or pass --rubrics gt")
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    learned = {row["id"]: GENERIC if row["problem"] else parse_rubric(row["text"]) for row in rows}
+    if missing := [e.id for e in examples if e.id not in learned]:
+        raise ValueError(f"{path}: no rubric for question {missing[0]} and {len(missing) - 1} more; run stage1 on this data")
+    return learned
+
+
+# ------------------------------------------------------------------------------------------------ the command line
+def settings_parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=("auto", *PRESETS), default="auto", help="auto: gpu with CUDA, else cpu")
+    parser.add_argument("--out", type=Path, help="output folder (default out/PRESET)")
+    parser.add_argument("--resume", action="store_true", help="go on with what is in the output folder")
+    for f in fields(Settings):
+        parser.add_argument("--" + f.name.replace("_", "-"), type=f.type if callable(f.type) else None, metavar="",
+                            choices=f.metadata["choices"], default=None,
+                            help=f"{f.metadata['help']} (default {f.default!r})")
+    return parser
+
+
+def settings_from(args: argparse.Namespace) -> tuple[Path, Settings]:
+    """Preset first, then the flags that were given."""
+    preset = args.preset if args.preset != "auto" else "gpu" if torch.cuda.is_available() else "cpu"
+    given = {f.name: getattr(args, f.name) for f in fields(Settings) if getattr(args, f.name) is not None}
+    return args.out or Path("out") / preset, Settings(**{**PRESETS[preset], **given})
+
+
+def main(arguments: list[str] | None = None) -> int:
+    commands = {"data": run_data, "base": run_base, "stage1": run_stage1, "stage2": run_stage2}
+    parser = settings_parser(__doc__)
+    parser.add_argument("command", choices=commands)
+    args = parser.parse_args(arguments)
+    try:
+        out, settings = settings_from(args)
+        out.mkdir(parents=True, exist_ok=True)
+        commands[args.command](out, settings, args.resume)
+    except (ValueError, OSError) as error:
+        print(f"rcsd.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

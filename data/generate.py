@@ -313,7 +313,8 @@ SHAPES = (  # relation, share
     ("{} = {} × {}", 10), ("{} = {} × {} × {}", 1), ("{} = {} × {} ÷ {}", 1), ("{} = {} + {}", 1), ("{} = {} − {}", 1),
     ("{} = ½ × {} × {}²", 0.5), ("{} = {}² × {}", 0.5),
 )
-_REAL = sorted({(name, unit) for law in LAWS for name, unit in units_of(law).items()})
+_REAL_NAMES = sorted({name for law in LAWS for name in units_of(law)})
+_REAL_UNITS = sorted({unit for law in LAWS for unit in law.units})
 
 
 def invented_law(rng: random.Random) -> Law:
@@ -321,25 +322,22 @@ def invented_law(rng: random.Random) -> Law:
 
     Only its context tells what the relation is, so whoever solves such problems must have learned to read.
     Real names have to appear here, or the words of the new laws would be untrained (and their teacher blind).
+    Units are drawn anew: a name must not give away its unit, or the rubric would have little left to teach.
     """
     shape = rng.choices([s for s, _ in SHAPES], [w for _, w in SHAPES])[0]
     count = shape.count("{}")
     if rng.random() < 0.7:
-        chosen = {}
-        while len(chosen) < count:
-            chosen.update([rng.choice(_REAL)])
-        names, units, scene = list(chosen), list(chosen.values()), rng.choice(rng.choice(LAWS).scenes[:-1])
+        names, scene = rng.sample(_REAL_NAMES, count), rng.choice(rng.choice(LAWS).scenes[:-1])
     else:
         names = ["".join(rng.sample(SYLLABLES, 2)) for _ in range(count)]
         if len(set(names)) < count:
             return invented_law(rng)
-        units = rng.choices([unit for _, unit in _REAL], k=count)
         scene = rng.choice(INVENTED_SCENES)
     small = tuple(rng.choice(range(2, 13)) for _ in range(3))
     values = {name: small for name in names[1:]} if count == 4 else {}
     if "½" in shape:
         values = {names[1]: (2, 4, 6, 8, 10, 12)}
-    return Law("invented", "invented", shape.format(*names), tuple(units), (scene, scene), "nowhere", values=values)
+    return Law("invented", "invented", shape.format(*names), tuple(rng.choices(_REAL_UNITS, k=count)), (scene, scene), "nowhere", values=values)
 
 
 def invented(kind: str, rng: random.Random) -> Problem:
@@ -491,14 +489,14 @@ def rubric(problem: Problem, rng: random.Random) -> Rubric:
     if p.converted:
         minor.append(Criterion("Conversion", f"Important: converts {p.stated(p.converted)} to {p.units[p.converted]}",
                                rng.choice((2, 3)), f"shows = {p.measure(p.converted)}"))
-    extra = []
     if p.kind == "two-step":
         link = p.forms[0].target
-        extra.append(Criterion("Order", f"Important: finds the {link} first", 2, f"shows {link} ="))
-    elif p.kind != "comparison":
-        shown = [p.measure(name) for name in p.forms[0].names]
+        minor.append(Criterion("Order", f"Important: finds the {link} in {p.units[link]} first", 2,
+                               f"shows = {p.measure(link)}"))
+    extra = []
+    if p.kind not in ("two-step", "comparison"):
         extra.append(Criterion("Values", f"Important: puts in {_listing([p.stated(n) for n in p.given])}", 2,
-                               "shows " + "; ".join(shown)))
+                               "shows " + "; ".join([p.measure(name) for name in p.forms[0].names])))
     extra.append(Criterion("Form", "Optional: ends with the answer on a line of its own", 1, "answer-line"))
     does, shows = _wrong_operation(p.forms[-1], rng)
     extra.append(Criterion("Wrong operation", f"Pitfall: does not {does}", rng.choice((-1, -2)), f"avoids {shows}"))

@@ -162,3 +162,81 @@ def _chunks(student_hidden, student_head, teacher_hidden, teacher_head, beta, te
         x = student_hidden[part].to(dtype)                             # [C, Hs]
         z = (x @ w.T).div_(temperature)                                # [C, V]
         z_teacher = (teacher_hidden[part].to(dtype) @ w_teacher.T).div_(temperature)
+        all_q = z.log_softmax(-1)                                    # [C, V], log q of the full softmax
+        all_p = z_teacher.log_softmax(-1)                            # [C, V]
+        log_q, log_p, support = all_q, all_p, None
+        if top_k is not None:
+            support = z_teacher.topk(min(top_k, v)).indices            # [C, k]
+            log_q, log_p = z.gather(-1, support).log_softmax(-1), z_teacher.gather(-1, support).log_softmax(-1)
+        f, g = _terms(log_p, log_q, beta)                              # [C, V or k]
+        divergence = before = f.sum(-1)                                # [C]
+        if clip_mode == "pointwise":
+            g = g.masked_fill_(f > clip, 0.0)
+            divergence = f.clamp(max=clip).sum(-1)
+        factor = (divergence < math.inf).to(dtype)                     # an infinite token has no gradient
+        if clip_mode == "token":
+            factor = (divergence <= clip).to(dtype)
+            divergence = divergence.clamp(max=clip)
+        if clip_mode == "scale":
+            factor = factor * clip / divergence.clamp(min=clip)
+            divergence = divergence.clamp(max=clip)                    # = divergence * factor
+        total += divergence.sum()
+        if need_dx or need_dw:
+            dz = g.sub_(log_q.exp() * g.sum(-1, keepdim=True)).mul_((factor / (temperature * denominator))[:, None])
+            if support is not None:
+                dz = torch.zeros_like(z).scatter_(-1, support, dz)     # [C, V]
+            if need_dx:
+                dx[part] = dz @ w
+            if need_dw:
+                dw.addmm_(dz.T, x)
+        if need_stats:
+            changed = f.max(-1).values > clip if clip_mode == "pointwise" else \
+                before > clip if clip_mode != "none" else torch.zeros_like(before, dtype=torch.bool)
+            tail = torch.zeros_like(before) if support is None else 1 - all_q.gather(-1, support).exp().sum(-1)
+            stats.append((before, changed, _entropy(all_q), _entropy(all_p), tail.clamp(min=0)))
+    if need_stats:
+        empty = torch.empty(0, dtype=dtype, device=w.device)
+        columns = [torch.cat(column) for column in zip(*stats)] or [empty, empty.bool(), empty, empty, empty]
+        stats = TokenStats(*columns)
+    return total / denominator, dx, dw, stats
+
+
+class _WithGradient(torch.autograd.Function):
+    """The loss as it is, with gradients for student_hidden and student_head that are known already."""
+
+    @staticmethod
+    def forward(ctx, student_hidden, student_head, loss, dx, dw):
+        ctx.dtypes = student_hidden.dtype, student_head.dtype
+        ctx.save_for_backward(dx, dw)
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        # Out of place: a second backward through the same graph must find the gradients unscaled.
+        dx, dw = ((None if d is None else (d * grad).to(dtype)) for d, dtype in zip(ctx.saved_tensors, ctx.dtypes))
+        return dx, dw, None, None, None
+
+
+def _entropy(log_p):
+    """Entropy in nats of log probabilities [.., V] -> [..]; impossible tokens add nothing."""
+    return -(log_p.exp() * log_p.clamp(min=torch.finfo(log_p.dtype).min / 4)).sum(-1)
+
+
+def _compute_dtype(*tensors):
+    """float64 if any input is, otherwise at least float32."""
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+def _check_settings(beta, temperature, top_k, clip, clip_mode):
+    if not 0 <= beta <= 1:
+        raise ValueError(f"beta must be from 0 (forward KL) to 1 (reverse KL), got {beta}")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1 or None, got {top_k}")
+    if clip_mode not in CLIP_MODES:
+        raise ValueError(f"clip_mode must be one of {', '.join(CLIP_MODES)}, got {clip_mode!r}")
+    if (clip is None) != (clip_mode == "none"):
+        raise ValueError(f"clip and clip_mode need each other, got clip={clip} and clip_mode={clip_mode!r}")
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip must be positive, got {clip}")

@@ -32,7 +32,7 @@ from data.tokenizer import Tokenizer
 from loss import distillation_loss
 from model import GPT, GPTConfig, count_parameters, generate
 from rubrics import GENERIC, Example, Rubric, correct, load_examples, parse_rubric, prompt, teacher_prompt
-from settings import FREE, Settings, device_of, seed_for, settings_from, settings_parser
+from settings import Settings, device_of, seed_for, settings_from, settings_parser
 
 
 # ----------------------------------------------------------------------------------------------------- the rollout
@@ -163,7 +163,7 @@ def train(stage: str, out: Path, student: GPT, teacher: GPT | None, rollouts, st
     killed run goes on to the same bits. `learning_rate(step)` scales each optimizer's own rate.
     """
     path, log = out / f"{stage}.pt", out / f"{stage}.jsonl"
-    wanted = {name: value for name, value in asdict(settings).items() if name not in FREE}
+    wanted = settings.of(stage)
     start, ema = 0, teacher if settings.teacher == "ema" else None
     rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     if path.exists():
@@ -252,9 +252,7 @@ def read_questions(path: Path, tokenizer: Tokenizer, settings: Settings, limit: 
 
 def run_data(out: Path, settings: Settings, resume: bool) -> None:
     """Make the data. The file data.json comes last: it says that the rest is whole."""
-    names = ("seed", "base_rows", "exposure_count", "exposure_share", "stage1_questions", "stage2_questions",
-             "test_questions", "vocab_size")
-    wanted, mark = {name: getattr(settings, name) for name in names}, out / "data" / "data.json"
+    wanted, mark = settings.of("data"), out / "data" / "data.json"
     if mark.exists():
         if not resume:
             raise ValueError(f"{mark.parent} is there already: pass --resume to keep it, or another --out")

@@ -169,12 +169,12 @@ def parse_rubric(text: str) -> Rubric:
 def canonical(relation: str) -> tuple | None:
     """A relation up to the order of factors and summands: equal for "a = b × c" and "a = c × b". None if it is none.
 
-    Only one level is sorted: a right side with √ or brackets, and a product within a sum, count as they are written.
+    Only one level is sorted: a right side with brackets, and a product within a sum, count as they are written.
     """
     left, _, right = (side.strip() for side in relation.partition(" = "))
     if not left or not right:
         return None
-    if "√" in right or "(" in right:
+    if "(" in right:  # pieces that cross a bracket must not be moved
         return left, right
     do, undo = "+−" if re.search(" [+−] ", right) else "×÷"
     terms = re.split(f" ([{do}{undo}]) ", f" {do} {right}")[1:]  # operator, term, operator, term, ...
@@ -204,7 +204,7 @@ _ANSWER = re.compile(r"Answer: (-?\d+(?:\.\d+|/\d+)?)(?: (.*))?")
 
 def final_answer(text: str) -> tuple[Fraction, str] | None:
     """(value, unit) of the last "Answer: 12 N" line, or None."""
-    for line in reversed(text.strip().split("\n")):
+    for line in reversed(text.split("\n")):
         if match := _ANSWER.fullmatch(line.strip()):
             try:
                 return Fraction(match[1]), (match[2] or "").strip()
@@ -332,7 +332,7 @@ def _example(row: dict, default_id: str, notes: Counter) -> Example:
     """One row of any schema as an Example. Raises _Odd if it cannot be used; adds to `notes` what is odd in it."""
     own, get = row.keys() >= _OWN, row.get
     reward, ideal, choices, meta = (value if isinstance(value, dict) else {} for value in (
-        get("reward_model"), get("ideal_completions_data"), get("choices"), get("meta") if own else {}))
+        get("reward_model"), get("ideal_completions_data"), get("choices"), get("meta")))
     question = _text("question", get("question"), get("query")) or _turns(get("prompt"))
     if not question:
         raise _Odd("empty question")

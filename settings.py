@@ -9,68 +9,91 @@ import torch
 from loss import CLIP_MODES
 from rubrics import SEES
 
-def _(default, help, choices=None):
-    return field(default=default, metadata={"help": help, "choices": choices})
+STAGES = ("data", "base", "stage1", "stage2")
+
+
+def _(default, stage, help, choices=None):
+    """A setting: its default, the first stage whose result it changes ("" for none), what it is, what it may be."""
+    return field(default=default, metadata={"stage": stage, "help": help, "choices": choices})
 
 
 @dataclass
 class Settings:
-    """Everything a run depends on. Each field is a command-line flag."""
-    seed: int = _(0, "seed of the data, the weights and every sample")
-    device: str = _("auto", "auto takes CUDA when there is one", ("auto", "cpu", "cuda"))
-    dtype: str = _("float32", "of the forward passes; the loss is float32 anyway", ("float32", "bfloat16"))
-    # data
-    base_rows: int = _(60_000, "rows of the stage-0 corpus")
-    exposure_count: int = _(64, "different solved questions about new laws in stage 0")
-    exposure_share: float = _(0.01, "share of stage-0 rows that are one of them")
-    stage1_questions: int = _(1200, "questions with reference rubrics for stage I")
-    stage2_questions: int = _(1600, "questions for stage II")
-    test_questions: int = _(400, "questions in each test set")
-    vocab_size: int = _(1280, "tokens, special ones included")
-    data: str = _("", "JSON Lines file of your own questions and rubrics for stage1 and stage2 (see README)")
-    # model
-    context: int = _(256, "most tokens in a row, prompt and completion together")
-    n_layer: int = _(4, "blocks")
-    n_head: int = _(4, "query heads")
-    n_kv_head: int = _(4, "key and value heads")
-    head_dim: int = _(32, "size of a head")
-    width: int = _(128, "size of the residual stream")
-    mlp_width: int = _(320, "size of the MLP's hidden layer")
-    # stage 0
-    base_steps: int = _(2400, "steps of stage 0")
-    base_tokens: int = _(4096, "tokens in a batch of stage 0, padding counted")
-    base_lr: float = _(0.02, "Muon's learning rate for matrices in stage 0; AdamW's for the rest is a fifth")
-    # stages I and II
-    stage1_steps: int = _(80, "steps of stage I")
-    stage2_steps: int = _(100, "steps of stage II")
-    batch: int = _(64, "questions, and samples, a step")
-    lr: float = _(0.001, "learning rate of stages I and II (AdamW)")
-    micro_tokens: int = _(8192, "tokens in one forward pass, padding counted; changes memory, not the result")
-    max_new_tokens: int = _(140, "a completion is cut at this length")
-    temperature: float = _(1.0, "of sampling and of the loss")
-    beta: float = _(0.0, "divergence: 0 forward KL, 1 reverse KL, between them the generalised JSD")
-    top_k_loss: int = _(0, "keep only the teacher's k most likely tokens in the loss; 0 keeps all")
-    clip: float = _(0.0, "bound for --clip-mode, nats")
-    clip_mode: str = _("none", "how a token's loss is bounded", CLIP_MODES)
-    teacher: str = _("fixed", "the teacher's weights: the starting policy, an average of the student, the student",
-                     ("fixed", "ema", "live"))
-    ema_decay: float = _(0.99, "for --teacher ema")
-    teacher_sees: str = _("rubric", "what the stage II teacher sees beside the question", tuple(SEES))
-    rubrics: str = _("learned", "where the stage II rubrics come from", ("learned", "gt", "generic"))
-    # bookkeeping
-    save_seconds: float = _(30.0, "time between checkpoints; changes nothing but what a killed run repeats")
+    """Everything a run depends on. Each field is a command-line flag. Raises ValueError for a value out of range."""
+    seed: int = _(0, "data", "seed of the data, the weights and every sample")
+    base_rows: int = _(160_000, "data", "rows of the stage-0 corpus")
+    exposure_count: int = _(64, "data", "different solved questions about new laws in stage 0")
+    exposure_share: float = _(0.01, "data", "share of stage-0 rows that are one of them")
+    stage1_questions: int = _(1200, "data", "questions with reference rubrics for stage I")
+    stage2_questions: int = _(1600, "data", "questions for stage II")
+    test_questions: int = _(400, "data", "questions in each test set")
+    vocab_size: int = _(1280, "data", "tokens, special ones included")
+
+    dtype: str = _("float32", "base", "of the forward passes; the loss is float32 anyway", ("float32", "bfloat16"))
+    context: int = _(256, "base", "most tokens in a row, prompt and completion together")
+    n_layer: int = _(4, "base", "blocks")
+    n_head: int = _(4, "base", "query heads")
+    n_kv_head: int = _(2, "base", "key and value heads")
+    head_dim: int = _(32, "base", "size of a head")
+    width: int = _(128, "base", "size of the residual stream")
+    mlp_width: int = _(320, "base", "size of the MLP's hidden layer")
+    base_steps: int = _(4000, "base", "steps of stage 0")
+    base_tokens: int = _(4096, "base", "tokens in a batch of stage 0, padding counted")
+    base_lr: float = _(0.02, "base", "Muon's learning rate for matrices in stage 0; AdamW's for the rest is a fifth")
+
+    data: str = _("", "stage1", "JSON Lines file of your own questions and rubrics (see README)")
+    stage1_steps: int = _(80, "stage1", "steps of stage I")
+    batch: int = _(64, "stage1", "questions, and samples, a step of stages I and II")
+    lr: float = _(0.001, "stage1", "learning rate of stages I and II (AdamW)")
+    max_new_tokens: int = _(140, "stage1", "a completion is cut at this length")
+    temperature: float = _(1.0, "stage1", "of sampling and of the loss")
+    beta: float = _(0.0, "stage1", "divergence: 0 forward KL, 1 reverse KL, between them the generalised JSD")
+    top_k_loss: int = _(0, "stage1", "keep only the teacher's k most likely tokens in the loss; 0 keeps all")
+    clip: float = _(0.0, "stage1", "bound for --clip-mode, nats")
+    clip_mode: str = _("none", "stage1", "how a token's loss is bounded", CLIP_MODES)
+    teacher: str = _("fixed", "stage1", "the teacher's weights: the starting policy, a running average of the student, "
+                     "the student", ("fixed", "ema", "live"))
+    ema_decay: float = _(0.99, "stage1", "for --teacher ema")
+    stage2_steps: int = _(100, "stage2", "steps of stage II")
+    teacher_sees: str = _("rubric", "stage2", "what the stage II teacher sees beside the question", tuple(SEES))
+    rubrics: str = _("learned", "stage2", "where the stage II rubrics come from", ("learned", "gt", "generic"))
+
+    device: str = _("auto", "", "auto takes CUDA when there is one", ("auto", "cpu", "cuda"))
+    micro_tokens: int = _(8192, "", "tokens in one forward pass, padding counted: memory, not the result")
+    save_seconds: float = _(30.0, "", "time between checkpoints: what a killed run has to repeat")
+
+    def __post_init__(self):
+        for f in fields(self):
+            value, least = getattr(self, f.name), 0 if f.default == 0 or f.name in ("exposure_share", "save_seconds") else 1
+            if f.metadata["choices"] and value not in f.metadata["choices"]:
+                raise ValueError(f"--{f.name}: expected one of {', '.join(f.metadata['choices'])}, got {value!r}")
+            if f.type is int and value < least or f.type is float and not 0 <= value < float("inf"):
+                raise ValueError(f"--{f.name.replace('_', '-')}: expected a number of at least {least}, got {value}")
+        for name in ("beta", "exposure_share", "ema_decay"):
+            if getattr(self, name) > 1:
+                raise ValueError(f"--{name.replace('_', '-')}: expected a number from 0 to 1, got {getattr(self, name)}")
+        if self.temperature == 0:
+            raise ValueError("--temperature: expected more than 0: the loss divides by it")
+        if (self.clip_mode == "none") != (self.clip == 0):
+            raise ValueError(f"--clip {self.clip} and --clip-mode {self.clip_mode} need each other")
+        if self.max_new_tokens >= self.context:
+            raise ValueError(f"--max-new-tokens: expected less than --context {self.context}, got {self.max_new_tokens}")
+
+    def of(self, stage: str) -> dict:
+        """The settings that the result of a stage depends on."""
+        upto = STAGES[:STAGES.index(stage) + 1]
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata["stage"] in upto}
 
 
 PRESETS = {
     "cpu": {},
     "smoke": dict(base_rows=3000, stage1_questions=64, stage2_questions=64, test_questions=24, base_steps=60,
-                  stage1_steps=4, stage2_steps=4, batch=16, width=64, n_head=2, n_kv_head=2, n_layer=2, mlp_width=160,
+                  stage1_steps=4, stage2_steps=4, batch=16, width=64, n_head=2, n_kv_head=1, n_layer=2, mlp_width=160,
                   max_new_tokens=100),
-    "gpu": dict(dtype="bfloat16", base_rows=240_000, context=512, n_layer=8, n_head=8, n_kv_head=4, head_dim=64,
+    "gpu": dict(dtype="bfloat16", base_rows=400_000, context=512, n_layer=8, n_head=8, n_kv_head=4, head_dim=64,
                 width=512, mlp_width=1408, base_steps=4000, base_tokens=16_384, base_lr=0.01, lr=3e-4, batch=128,
-                micro_tokens=65_536, stage1_steps=100, stage2_steps=120, test_questions=800),
+                micro_tokens=65_536, stage1_steps=100, stage2_steps=120, max_new_tokens=200, test_questions=800),
 }
-FREE = {"device", "save_seconds", "micro_tokens"}  # settings that may differ when a run is resumed
 
 
 def seed_for(settings: Settings, *what) -> int:
@@ -79,8 +102,9 @@ def seed_for(settings: Settings, *what) -> int:
 
 
 def device_of(settings: Settings) -> torch.device:
+    """Raises ValueError for --device cuda without a GPU."""
     if settings.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: this machine has no usable GPU; use --device cpu or auto")
+        raise ValueError("--device cuda: this machine has no usable GPU; expected cpu or auto")
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if settings.device == "auto" else settings.device)
 
 
@@ -90,14 +114,14 @@ def settings_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="output folder (default out/PRESET)")
     parser.add_argument("--resume", action="store_true", help="go on with what is in the output folder")
     for f in fields(Settings):
-        parser.add_argument("--" + f.name.replace("_", "-"), type=f.type if callable(f.type) else None, metavar="",
-                            choices=f.metadata["choices"], default=None,
-                            help=f"{f.metadata['help']} (default {f.default!r})")
+        parser.add_argument("--" + f.name.replace("_", "-"), type=f.type, choices=f.metadata["choices"],
+                            metavar=None if f.metadata["choices"] else "X",
+                            help=f"{f.metadata['help']} ({f.default!r} in preset cpu)")
     return parser
 
 
 def settings_from(args: argparse.Namespace) -> tuple[Path, Settings]:
-    """Preset first, then the flags that were given."""
+    """The preset, then the flags that were given on top of it."""
     preset = args.preset if args.preset != "auto" else "gpu" if torch.cuda.is_available() else "cpu"
     given = {f.name: getattr(args, f.name) for f in fields(Settings) if getattr(args, f.name) is not None}
     return args.out or Path("out") / preset, Settings(**{**PRESETS[preset], **given})

@@ -15,13 +15,12 @@ from math import isqrt
 from data.laws import BY_NAME, CHAINS, LAWS, Chain, Law
 from rubrics import VERBS, Criterion, Example, Rubric
 
-PLURAL = {"degree days", "marked animals", "recaptured animals"}  # quantities that take "are"
 SMALLER = {  # unit -> (smaller unit, how many of it): what a conversion question states instead
     "kg": ("g", 1000), "m": ("cm", 100), "A": ("mA", 1000), "V": ("mV", 1000), "N": ("mN", 1000),
     "J": ("mJ", 1000), "W": ("mW", 1000), "L": ("mL", 1000), "mol": ("mmol", 1000), "kJ": ("J", 1000),
     "g": ("mg", 1000), "km": ("m", 1000), "cm": ("mm", 10), "mm": ("µm", 1000), "min": ("s", 60),
     "h": ("min", 60), "s": ("ms", 1000), "bar": ("mbar", 1000), "µF": ("nF", 1000), "mg": ("µg", 1000),
-    "Hz": ("mHz", 1000), "Ω": ("mΩ", 1000), "mmol": ("µmol", 1000), "kPa": ("Pa", 1000),
+    "kN": ("N", 1000), "ms": ("µs", 1000), "Hz": ("mHz", 1000), "Ω": ("mΩ", 1000), "mmol": ("µmol", 1000), "kPa": ("Pa", 1000),
 }
 
 
@@ -161,8 +160,8 @@ def complete(law: Law, numbers: dict[str, int]) -> dict[str, int] | None:
     result = solved[left].value(numbers)
     if result is None or result.denominator != 1 or not 2 <= result <= 1440:
         return None
-    if solved[left].under and result > 12:  # what a division gives should be as plausible as the rest
-        return None
+    if solved[left].under and (result not in law.values.get(left, range(2, 13)) or result == numbers[names[1]]):
+        return None  # what a division gives should be as plausible as the rest, and no factor should cancel (Boyle)
     values = numbers | {left: int(result)}
     workable = all(f.value(values) == values[t] and f.steps(values) is not None for t, f in solved.items())
     return {name: values[name] for name in names} if workable else None
@@ -376,14 +375,6 @@ def _invented_chain(first: Law, values: dict[str, int], rng: random.Random) -> P
 
 
 # ----------------------------------------------------------------------------------- the question, in plain English
-def _is(name: str) -> str:
-    return "are" if name in PLURAL else "is"
-
-
-def _what(name: str) -> str:
-    return f"What {_is(name)} the {name}?"
-
-
 def _listing(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
@@ -393,13 +384,13 @@ def question(problem: Problem, rng: random.Random, *, held_out=False) -> str:
     p, scene, target = problem, problem.scene, problem.target
     if p.kind == "comparison":
         return _comparison_question(p, rng, held_out)
-    facts = _listing([f"the {name} {_is(name)} {p.stated(name)}" for name in p.given])
+    facts = _listing([f"the {name} is {p.stated(name)}" for name in p.given])
     table = ", ".join(f"{name} = {p.stated(name)}" for name in p.given)
-    frames = (f"{scene} {facts[0].upper() + facts[1:]}. {_what(target)}",
+    frames = (f"{scene} {facts[0].upper() + facts[1:]}. What is the {target}?",
               f"{scene} Find the {target} if {facts}.",
               f"{scene} Given: {table}. Calculate the {target}.",
-              f"{_what(target)} {scene} It is known that {facts}.")
-    unseen = (f"{scene} If {facts}, {_what(target)[0].lower() + _what(target)[1:]}",
+              f"What is the {target}? {scene} It is known that {facts}.")
+    unseen = (f"{scene} If {facts}, what is the {target}?",
               f"Calculate the {target}. {scene} Given: {table}.",
               f"{facts[0].upper() + facts[1:]}. {scene} Find the {target}.")
     return rng.choice(unseen if held_out and p.kind != "two-step" else frames)
@@ -411,10 +402,10 @@ def _comparison_question(p: Problem, rng: random.Random, held_out: bool) -> str:
         change = "doubled" if factor == 2 and rng.random() < 0.5 else f"made {factor} times as large"
     else:
         change = "halved" if factor.denominator == 2 and rng.random() < 0.5 else f"divided by {factor.denominator}"
-    event = f"the {name} {_is(name)} {change}"
+    event = f"the {name} is {change}"
     others = [n for n in p.given if n != name]
     rest = "nothing else changes"
-    if len(others) == 1 and others[0] not in PLURAL and rng.random() < 0.5:
+    if len(others) == 1 and rng.random() < 0.5:
         rest = f"the {others[0]} does not change"
     frames = (f"{p.scene} {event[0].upper() + event[1:]} and {rest}. By what factor does the {target} change?",
               f"{p.scene} By what factor does the {target} change if {event} and {rest}?")

@@ -67,7 +67,8 @@ def test_an_empty_rubric_is_refused():
 
 @pytest.mark.parametrize("description, weight, category", [
     ("Optional: is short", 5, "Optional"), ("Pitfall: guesses", 2, "Pitfall"), ("is right", 4, "Essential"),
-    ("is right", 3.9, "Important"), ("is wrong", -9, "Pitfall"), ("Essential:is right", 1, "Important"),
+    ("is right", 3.9, "Important"), ("is right", 0.5, "Important"),
+    ("is wrong", -9, "Pitfall"), ("Essential:is right", 1, "Important"),
     ("Quite Essential: x", 1, "Important"),
 ])
 def test_category(description, weight, category):
@@ -122,6 +123,7 @@ def test_text_is_one_criterion_a_line_and_parses_back():
         assert [(c.weight, c.description) for c in parsed.criteria] == [
             (c.weight, c.description) for c in rubric.criteria]
         assert parsed.text() == rubric.text()
+        assert [repr(c.weight) for c in parsed.criteria] == [repr(c.weight) for c in rubric.criteria]  # 5, not 5.0
         assert [c.title for c in parsed.criteria] == [c.category for c in rubric.criteria]
 
 
@@ -157,7 +159,8 @@ def test_25_criteria_are_accepted():
     ("a = b × c", "a = c × b"), ("a = b + c", "a = c + b"), ("a = ½ × m × v²", "a = v² × m × ½"),
     ("a = b × c ÷ d", "a = c ÷ d × b"), ("a = b ÷ c ÷ d", "a = b ÷ d ÷ c"), ("a = b − c − d", "a = b − d − c"),
     ("a = b − c + d", "a = d + b − c"), (" net force = mass × rate ", "net force = rate × mass"),
-    ("v = √(2 × E ÷ m)", "v = √(2 × E ÷ m)"),
+    ("v = √(2 × E ÷ m)", "v = √(2 × E ÷ m)"), ("v = √a × b", "v = b × √a"), ("a = b  ×  c", "a = c × b"),
+    ("a = b  ÷  c", "a = b ÷ c"),
 ])
 def test_canonical_is_equal_up_to_order(one, other):
     assert canonical(one) is not None and canonical(one) == canonical(other)
@@ -166,7 +169,8 @@ def test_canonical_is_equal_up_to_order(one, other):
 def test_canonical_tells_other_relations_apart():
     relations = ["a = b × c", "a = b ÷ c", "a = c ÷ b", "a = b + c", "a = b − c", "a = c − b", "a = b", "b = a × c",
                  "a = b² × c", "a = b × c²", "a = ½ × b × c", "a = 2 × b × c", "a = √(b × c)", "a = √(b ÷ c)",
-                 "a = b × c ÷ d", "a = b ÷ c ÷ d", "a = b × b × c", "a = (b + c) × d", "a = b + c × d"]
+                 "a = b × c ÷ d", "a = b ÷ c ÷ d", "a = b × b × c", "a = (b + c) × d", "a = b + c × d",
+                 "a = √(b × c × d)", "a = c × √(b × d)", "a = e ÷ (b × c × d)", "a = e × c ÷ (b × d)", "a = √b × c"]
     assert len({canonical(relation) for relation in relations}) == len(relations)
 
 
@@ -189,7 +193,7 @@ def test_key_relations_come_from_essential_criteria_only():
 # ---------------------------------------------------------------------------------------------- the machine grader
 @pytest.mark.parametrize("text, expected", [
     ("Answer: 12 N", (12, "N")), ("so\n Answer: -2.50 m/s² \n", (Fraction(-5, 2), "m/s²")),
-    ("Answer: 1/3 times", (Fraction(1, 3), "times")), ("Answer: 7", (7, "")),
+    ("Answer: 1/3 times", (Fraction(1, 3), "times")), ("Answer: 7", (7, "")), ("Answer: 3  kg m ", (3, "kg m")),
     ("Answer: 1 N\nAnswer: 2 N\nthat is all", (2, "N")), ("Answer: 12 N\nAnswer: many", (12, "N")),
     ("", None), ("12 N", None), ("Answer:12 N", None), ("Answer: N", None), ("The Answer: 12 N", None),
     ("Answer: 12N", None), ("Answer: 1.5/3 N", None), ("Answer: 1/0 N", None), ("Answer: 1/ N", None),
@@ -203,7 +207,7 @@ def test_correct_compares_value_and_unit():
     assert correct(GOOD, "12 N") and correct("Answer: 12.0 N", "12 N") and correct("Answer: 2/6 times", "1/3 times")
     assert not correct("Answer: 13 N", "12 N") and not correct("Answer: 12 J", "12 N")
     assert not correct("Answer: 12", "12 N") and not correct("12 N", "12 N") and not correct("", "12 N")
-    assert not correct("Answer: (c)", "(c)") and not correct("", "")  # no number: never correct, also not by None == None
+    assert not correct("Answer: (c)", "(c)") and not correct("", "")  # no number: never correct, None == None is not
 
 
 @pytest.mark.parametrize("check, met, missed", [
@@ -217,7 +221,7 @@ def test_correct_compares_value_and_unit():
     ("shows 3 kg; 4 m/s²", ["4 m/s² × 3 kg"], ["3 kg", "4 m/s²", "", "3 kg; 4 m/s"]),
     ("unit N", ["Answer: 9 N"], ["Answer: 12 N·m", "Answer: 12", "12 N", ""]),
     ("unit ", ["Answer: 9"], ["Answer: 9 N", "9", ""]),
-    ("answer-line", ["x\nAnswer: 1/2 N\n"], ["Answer: 12 N\nso there", "x", "", "Answer: many"]),
+    ("answer-line", ["x\nAnswer: 1/2 N\n", "x\n  Answer: 12 N"], ["Answer: 12 N\nso there", "x", "", "Answer: many"]),
 ])
 def test_satisfied(check, met, missed):
     criterion = Criterion("", "Essential: x", 1, check)
@@ -268,6 +272,7 @@ def test_our_own_form_comes_back_as_it_was(tmp_path):
     bare = Example("q2", "Why?", meta={"law": "none", "numbers": [1, 2]})
     examples, report = load(tmp_path, EXAMPLE.to_json(), bare.to_json())
     assert examples == [EXAMPLE, bare] and not report.notes
+    assert "force = mass × acceleration" in EXAMPLE.to_json()  # readable, not \u00d7
 
 
 def test_rar(tmp_path):
@@ -292,15 +297,17 @@ def test_rubrichub_rl(tmp_path):
 
 
 def test_rubrichub_sft(tmp_path):
-    row = {"source": "x", "query": "Which law?", "answer": "It is Ohm's.", "rubrics": [{"criterion": "Ohm", "points": 9}]}
+    row = {"source": "x", "query": "Which law?", "answer": "It is Ohm's.",
+           "rubrics": [{"criterion": "Ohm", "points": 9}],
+           "meta": {"part": 2}}
     example, _ = load_one(tmp_path, row)
     assert (example.question, example.answer, example.solution) == ("Which law?", "It is Ohm's.", "It is Ohm's.")
-    assert example.rubric.text() == "9 Essential: Ohm"
+    assert example.rubric.text() == "9 Essential: Ohm" and example.meta == {"part": 2}
 
 
 def test_healthbench(tmp_path):
     row = {"prompt_id": "h-7", "prompt": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"},
-                                          {"role": "assistant", "content": ""}, {"role": "user", "content": "It hurts"}],
+                                          {"role": "assistant", "content": ""}, {"content": "It hurts"}],
            "rubrics": [{"criterion": "Asks where", "points": 5, "tags": ["level:example"]},
                        {"criterion": "Prescribes drugs", "points": -10, "tags": []}], "ideal_completions_data": None}
     example, report = load_one(tmp_path, row)
@@ -311,8 +318,8 @@ def test_healthbench(tmp_path):
 
 
 def test_researchqa_has_no_weights(tmp_path):
-    row = {"id": 17, "query": "What is known?", "rubric": [{"rubric_item": "Cites it", "type": "Citation"},
-                                                           {"rubric_item": "Compares", "type": None}]}
+    row = {"id": 17, "query": "What is known?",
+           "rubric": [{"rubric_item": "Cites it", "type": "Citation"}, {"rubric_item": "Compares", "type": None}]}
     example, report = load_one(tmp_path, row)
     assert example.id == "17" and (example.answer, example.solution) == ("", "")
     assert example.rubric.text() == "1 Important: Cites it\n1 Important: Compares"
@@ -327,7 +334,7 @@ def test_researchqa_has_no_weights(tmp_path):
 @pytest.mark.parametrize("name", ["answer", "reference_answer"])
 def test_plain_answers_stay_as_they_are(tmp_path, name, given, expected):
     example, _ = load_one(tmp_path, {"question": "<|eos|> What is \\(x\\)?\nAnd y?", name: given})
-    assert (example.answer, example.rubric) == (expected, None)
+    assert (example.answer, example.solution, example.rubric) == (expected, "", None)
     assert example.question == "<|eos|> What is \\(x\\)?\nAnd y?"  # text of a special token, LaTeX and lines stay
 
 
@@ -349,6 +356,8 @@ def test_multiple_choice_with_distractors(tmp_path):
     example, _ = load_one(tmp_path, row)
     assert example.question == "What falls?\nA) air\nB) light\nC) rain\nD) snow"
     assert (example.answer, example.solution) == ("rain", "Rain falls.")
+    example, _ = load_one(tmp_path, {"question": "What falls?", "distractor1": "air", "correct_answer": "rain"})
+    assert example.question == "What falls?\nA) air\nB) rain"
 
 
 def test_rows_of_several_schemas_may_be_mixed_and_blank_lines_are_skipped(tmp_path):
@@ -400,6 +409,8 @@ def test_more_than_25_criteria_are_kept_for_reading(tmp_path):
     "Here is the rubric [1], as asked:\n```json\n" + json.dumps(RUBRIC, indent=2) + "\n```\nGood luck [2].",
     '["notes"] [{"step": 1}] ' + json.dumps(RUBRIC),
     json.dumps({"rubric": RUBRIC}),
+    json.dumps([{"criterion": c["description"], "points": c["weight"]} for c in RUBRIC]),
+    json.dumps([{"rubric_item": c["description"], "points": c["weight"]} for c in RUBRIC]),
     json.dumps(RUBRIC).replace("Ohm's law.", "Ohm's\nlaw."),  # a raw line break inside a string
 ])
 def test_a_rubric_given_as_json_text(tmp_path, text):
@@ -418,6 +429,20 @@ def test_bad_escapes_are_mended(tmp_path):
     (rar(""), "empty question"), (rar("  \n"), "empty question"), (rar(None), "empty question"),
     ({"text": "x"}, "empty question"), ({"prompt": [], "rubrics": RUBRIC}, "empty question"),
     ({"prompt": ["x", {"role": "user", "content": None}], "rubrics": RUBRIC}, "empty question"),
+    *(({"question": "x", "answer": "y", field: None}, "no rubric") for field in (
+        "rubric", "rubrics", "Rubrics", "rubric_list", "rubric_count", "question_source", "reward_model", "prompt",
+        "query")),
+    (rar(id=["x"]), "id is not text"), (rar(solution=["x"]), "solution is not text"),
+    ({"prompt": {"x": 1}, "rubrics": RUBRIC}, "prompt is not text"),
+    ({"prompt": [{"role": "user", "content": ["x"]}], "rubrics": RUBRIC}, "prompt is not text"),
+    ({"prompt": [{"role": ["user"], "content": "x"}], "rubrics": RUBRIC}, "role is not text"),
+    ({"question": "x", "choices": {"text": ["a"], "label": ["A"]}, "answerKey": ["A"]}, "answerKey is not text"),
+    ({"question": "x", "choices": {"text": [["a"]], "label": ["A"]}, "answerKey": "A"}, "choices is not text"),
+    ({"question": "x", "distractor1": ["a"], "correct_answer": "A"}, "choices is not text"),
+    ({"question": "x", "choices": {"text": "a", "label": ["A"]}, "answerKey": "A"},
+     "choices are not {text: [...], label: [...]}"),
+    ({"question": "x", "choices": {"text": ["a"], "label": "A"}, "answerKey": "A"},
+     "choices are not {text: [...], label: [...]}"),
     (rar(["x"]), "question is not text"), (rar(reference_answer={"a": 1}), "answer is not text"),
     (rar(rubric=None), "no rubric"), (rar(rubric=[]), "no rubric"), (rar(rubric=""), "no rubric"),
     ({"question": "x", "reference_answer": "y", "question_source": "z"}, "no rubric"),

@@ -44,6 +44,7 @@ class Rollout:
     teacher_prompt: list[int] | None = None  # what the teacher sees; None: the completion itself is the target
     cut: bool = False                        # the completion met the length limit before its EOS
     example: Example | None = None
+    weights: list[float] | None = None       # of the completion tokens when they are the target; None: 1 each
 
 
 def encode(tokenizer: Tokenizer, sections: list[tuple[str, str]]) -> list[int]:
@@ -87,13 +88,14 @@ def micro_batches(rollouts: list[Rollout], tokens: int):
 
 
 def update(student: GPT, teacher: GPT | None, rollouts: list[Rollout], optimizers, settings: Settings) -> dict:
-    """One step. The signal on a token is the divergence from the teacher or, without one, -log p of the token itself.
+    """One step. The signal on a token is the divergence from the teacher or, without one, -log p of the token itself
+    (times its weight).
 
     The sum over micro-batches is divided by the completion tokens of the whole step: how it is cut changes nothing,
     and a long answer weighs as much per token as a short one. Returns means over tokens, in nats.
     """
     rollouts = [r for r in rollouts if r.completion]
-    count = sum(len(r.completion) for r in rollouts)
+    count = sum(sum(r.weights) if r.weights else len(r.completion) for r in rollouts)
     sums = dict.fromkeys(("loss", "entropy", "teacher_entropy", "clipped"), 0.0)
     device = student.head_weight.device
     for batch in micro_batches(rollouts, settings.micro_tokens):
@@ -104,7 +106,9 @@ def update(student: GPT, teacher: GPT | None, rollouts: list[Rollout], optimizer
                     seen = completion_hidden(teacher, [(r.teacher_prompt, r.completion) for r in batch])  # [N, width]
         if teacher is None:
             targets = torch.tensor([i for r in batch for i in r.completion], device=device)           # [N]
-            loss = F.cross_entropy((hidden @ student.head_weight.T).float(), targets, reduction="sum") / count
+            weights = torch.tensor([w for r in batch for w in r.weights or [1.0] * len(r.completion)], device=device)  # [N]
+            nll = F.cross_entropy((hidden @ student.head_weight.T).float(), targets, reduction="none")      # [N]
+            loss = nll @ weights / count
         else:
             loss, stats = distillation_loss(
                 hidden, student.head_weight, seen, teacher.head_weight, beta=settings.beta,
@@ -149,8 +153,11 @@ def load_model(path: Path, device: torch.device) -> GPT:
     content = load(path)
     if content["step"] < content["steps"]:
         raise ValueError(f"{path}: stopped at step {content['step']} of {content['steps']}; finish it with --resume")
-    model = GPT(GPTConfig(**content["config"]))
-    model.load_state_dict(content["model"])
+    try:
+        model = GPT(GPTConfig(**content["config"]))
+        model.load_state_dict(content["model"])
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{path}: weights and shape do not fit: {str(error).splitlines()[-1].strip()}") from None
     return model.to(device)
 
 
@@ -265,11 +272,17 @@ def run_data(out: Path, settings: Settings, resume: bool) -> None:
 
 
 def run_base(out: Path, settings: Settings, resume: bool) -> None:
-    """Stage 0: next-token prediction on the whole corpus, prompts included. Its rollouts come from a file."""
+    """Stage 0: next-token prediction on the corpus. Its rollouts come from a file; prompt tokens count a little."""
     tokenizer, device = read_tokenizer(out), device_of(settings)
     with open(out / "data" / "base.jsonl", encoding="utf-8") as file:
-        rows = [encode(tokenizer, json.loads(line)["sections"]) + [tokenizer.eos] for line in file]
-    rows = [row for row in rows if len(row) <= settings.context]
+        texts = [json.loads(line)["sections"] for line in file]
+    rows, starts = [], []  # ids, and where the completion starts
+    for *context, (section, completion) in texts:
+        head = encode(tokenizer, [*context, (section, "")])
+        row = head + tokenizer.encode(completion) + [tokenizer.eos]
+        if len(row) <= settings.context:
+            rows.append(row)
+            starts.append(len(head))
     torch.manual_seed(seed_for(settings, "weights"))
     student = GPT(GPTConfig(tokenizer.vocab_size, settings.context, settings.n_layer, settings.n_head,
                             settings.n_kv_head, settings.head_dim, settings.width, settings.mlp_width)).to(device)
@@ -284,7 +297,8 @@ def run_base(out: Path, settings: Settings, resume: bool) -> None:
     def rollouts(step):
         while len(batches) <= step:  # one epoch more
             batches.extend(bucketed(rows, settings.base_tokens, seed_for(settings, "epoch", len(batches))))
-        return [Rollout(rows[i][:1], rows[i][1:]) for i in batches[step]]
+        return [Rollout(rows[i][:1], rows[i][1:], weights=[settings.prompt_weight] * (starts[i] - 1)
+                        + [1.0] * (len(rows[i]) - starts[i])) for i in batches[step]]
 
     def schedule(step):  # up within 50 steps, down to 0 over the second half
         return min(1.0, (step + 1) / 50, 2 * (1 - step / settings.base_steps))

@@ -39,6 +39,7 @@ class Settings:
     mlp_width: int = _(320, "base", "size of the MLP's hidden layer")
     base_steps: int = _(4000, "base", "steps of stage 0")
     base_tokens: int = _(4096, "base", "tokens in a batch of stage 0, padding counted")
+    prompt_weight: float = _(0.2, "base", "weight of prompt tokens in the loss of stage 0; completion tokens weigh 1")
     base_lr: float = _(0.02, "base", "Muon's learning rate for matrices in stage 0; AdamW's for the rest is a fifth")
 
     data: str = _("", "stage1", "JSON Lines file of your own questions and rubrics (see README)")
@@ -69,7 +70,7 @@ class Settings:
                 raise ValueError(f"--{f.name}: expected one of {', '.join(f.metadata['choices'])}, got {value!r}")
             if f.type is int and value < least or f.type is float and not 0 <= value < float("inf"):
                 raise ValueError(f"--{f.name.replace('_', '-')}: expected a number of at least {least}, got {value}")
-        for name in ("beta", "exposure_share", "ema_decay"):
+        for name in ("beta", "exposure_share", "ema_decay", "prompt_weight"):
             if getattr(self, name) > 1:
                 raise ValueError(f"--{name.replace('_', '-')}: expected a number from 0 to 1, got {getattr(self, name)}")
         if self.temperature == 0:

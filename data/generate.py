@@ -1,4 +1,4 @@
-"""Questions, worked solutions and rubrics from the table of laws, and the imperfect versions of them.
+"""Questions, worked solutions and rubrics from the table of laws.
 
 In order: solve a relation for any of its quantities, draw numbers, say the question in English, write the solution,
 write the rubric. Everything that is random draws from a `random.Random` that the caller hands in.
@@ -20,7 +20,8 @@ SMALLER = {  # unit -> (smaller unit, how many of it): what a conversion questio
     "J": ("mJ", 1000), "W": ("mW", 1000), "L": ("mL", 1000), "mol": ("mmol", 1000), "kJ": ("J", 1000),
     "g": ("mg", 1000), "km": ("m", 1000), "cm": ("mm", 10), "mm": ("µm", 1000), "min": ("s", 60),
     "h": ("min", 60), "s": ("ms", 1000), "bar": ("mbar", 1000), "µF": ("nF", 1000), "mg": ("µg", 1000),
-    "kN": ("N", 1000), "ms": ("µs", 1000), "Hz": ("mHz", 1000), "Ω": ("mΩ", 1000), "mmol": ("µmol", 1000), "kPa": ("Pa", 1000),
+    "Hz": ("mHz", 1000), "Ω": ("mΩ", 1000), "mmol": ("µmol", 1000), "kPa": ("Pa", 1000), "kN": ("N", 1000),
+    "ms": ("µs", 1000),
 }
 
 
@@ -314,6 +315,7 @@ SHAPES = (  # relation, share
 )
 _REAL_NAMES = sorted({name for law in LAWS for name in units_of(law)})
 _REAL_UNITS = sorted({unit for law in LAWS for unit in law.units})
+_REAL_LAWS = {frozenset(units_of(law)) for law in LAWS}
 
 
 def invented_law(rng: random.Random) -> Law:
@@ -328,15 +330,15 @@ def invented_law(rng: random.Random) -> Law:
     if rng.random() < 0.7:
         names, scene = rng.sample(_REAL_NAMES, count), rng.choice(rng.choice(LAWS).scenes[:-1])
     else:
-        names = ["".join(rng.sample(SYLLABLES, 2)) for _ in range(count)]
-        if len(set(names)) < count:
-            return invented_law(rng)
-        scene = rng.choice(INVENTED_SCENES)
+        names, scene = ["".join(rng.sample(SYLLABLES, 2)) for _ in range(count)], rng.choice(INVENTED_SCENES)
+    if len(set(names)) < count or frozenset(names) in _REAL_LAWS:
+        return invented_law(rng)
     small = tuple(rng.choice(range(2, 13)) for _ in range(3))
     values = {name: small for name in names[1:]} if count == 4 else {}
     if "½" in shape:
         values = {names[1]: (2, 4, 6, 8, 10, 12)}
-    return Law("invented", "invented", shape.format(*names), tuple(rng.choices(_REAL_UNITS, k=count)), (scene, scene), "nowhere", values=values)
+    units = tuple(rng.choices(_REAL_UNITS, k=count))
+    return Law("invented", "invented", shape.format(*names), units, (scene, scene), "nowhere", values=values)
 
 
 def invented(kind: str, rng: random.Random) -> Problem:
@@ -490,6 +492,8 @@ def rubric(problem: Problem, rng: random.Random) -> Rubric:
                                "shows " + "; ".join([p.measure(name) for name in p.forms[0].names])))
     extra.append(Criterion("Form", "Optional: ends with the answer on a line of its own", 1, "answer-line"))
     does, shows = _wrong_operation(p.forms[-1], rng)
+    while shows in solution(p):  # one name may open another: "pressure ÷ heat" is in "pressure ÷ heating power"
+        does, shows = _wrong_operation(p.forms[-1], rng)
     extra.append(Criterion("Wrong operation", f"Pitfall: does not {does}", rng.choice((-1, -2)), f"avoids {shows}"))
     room = max(1, 3 - len(keys) - len(minor))
     criteria = keys + minor + rng.sample(extra, rng.randint(room, len(extra)))

@@ -1,7 +1,7 @@
 """Make the data of a run: the stage-0 corpus, the tokenizer, the questions of both stages, the test sets.
 
-    python data/prepare.py --show 5             # print examples as a person would read them
-    python data/prepare.py --out DIR --seed 0   # write the files (rcsd.py data does the same for a preset)
+    python data/prepare.py --show 5                              # print examples as a person would read them
+    python data/prepare.py --out DIR --seed 0 --base-rows 2000   # write the files (rcsd.py data does so for a preset)
 
 Files, all JSON Lines but the tokenizer:
     base.jsonl        stage 0: {"sections": [[section, text], ...]}, prompt and completion in one
@@ -11,20 +11,24 @@ Files, all JSON Lines but the tokenizer:
     test_known.jsonl, test_new.jsonl    numbers that no training question has
     test_hard.jsonl   the same, and a phrasing or a two-step combination that no training question has
     tokenizer.txt     the merges, trained on base.jsonl
+
+At the end: imperfect solutions and rubrics, for the question of what a teacher does with them.
 """
 import argparse
 import json
 import os
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 if __name__ == "__main__":  # `python data/prepare.py` starts in data/: let it find its siblings
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.generate import draw, example, invented, rubric
-from data.tokenizer import save_ranks, train_bpe
-from rubrics import GENERIC, Example, Rubric, prompt
+from data.laws import BY_NAME, CHAINS, FIELDS
+from data.tokenizer import SPECIALS, save_ranks, train_bpe
+from rubrics import GENERIC, Example, Rubric, key_relations, prompt
 
 KINDS = ("one-step", "conversion", "comparison", "two-step")
 KIND_SHARES = (0.5, 0.15, 0.15, 0.2)
@@ -75,20 +79,27 @@ def corpus(count: int, exposures: list[Example], exposure_share: float, seed: in
         yield sections[:-1] + [(sections[-1][0], e.rubric.text() if sections[-1][0] == "criteria" else e.solution)]
 
 
-def questions(name: str, count: int, split: str, seed: int, *, new_share: float, hard=False) -> list[Example]:
-    """`count` different questions of a split. `hard` takes unseen phrasings and unseen combinations."""
+def questions(name: str, count: int, split: str, seed: int, *, new_share: float, hard=False,
+              taken=frozenset()) -> list[Example]:
+    """`count` different questions of a split. `hard` takes unseen phrasings and unseen combinations.
+
+    No question is in `taken`, and none needs a law and numbers whose key is. Raises ValueError if there are too few.
+    """
     rng = random.Random(f"{name} {seed}")
-    found, seen = [], set()
-    for _ in range(50 * count):
+    found, seen, misses = [], set(), 0
+    while len(found) < count and misses < 5000:
         problem = draw(_kind(rng), rng.random() < new_share, split, rng, held_out=hard)
         e = example(problem, rng, f"{name}-{len(found)}", held_out=hard)
         mark = (problem.keys, problem.target, problem.converted) if split == "test" else e.question
-        if mark not in seen:
+        if mark not in seen and taken.isdisjoint((e.question, *problem.keys)):
             seen.add(mark)
             found.append(e)
-        if len(found) == count:
-            return found
-    raise ValueError(f"{name}: found only {len(found)} different questions, asked for {count}")
+            misses = 0
+        else:
+            misses += 1
+    if len(found) < count:
+        raise ValueError(f"{name}: found only {len(found)} different questions, asked for {count}")
+    return found
 
 
 def write_lines(path: Path, lines) -> None:
@@ -101,19 +112,190 @@ def write_lines(path: Path, lines) -> None:
 
 def prepare(out: Path, *, seed: int, base_rows: int, exposure_count: int, exposure_share: float, stage1_questions: int,
             stage2_questions: int, test_questions: int, vocab_size: int) -> None:
-    """Write all files of a run into `out`; a killed run leaves no half file."""
+    """Write all files of a run into `out`; a killed run leaves no half file.
+
+    Raises ValueError for a vocabulary too small for the bytes, or if there are not as many questions as asked for.
+    """
+    if vocab_size < 256 + len(SPECIALS):
+        raise ValueError(f"vocab_size: expected at least {256 + len(SPECIALS)}, a token for each byte; got {vocab_size}")
     out.mkdir(parents=True, exist_ok=True)
     sets = {
         "stage1": questions("stage1", stage1_questions, "train", seed, new_share=0.8),
-        "stage2": questions("stage2", stage2_questions, "train", seed, new_share=0.8),
-        "valid": questions("valid", test_questions // 2, "valid", seed, new_share=0.5),
         "test_known": questions("test_known", test_questions, "test", seed, new_share=0),
         "test_new": questions("test_new", test_questions, "test", seed, new_share=1),
         "test_hard": questions("test_hard", test_questions, "test", seed, new_share=0.5, hard=True),
     }
+    tested = {key for name in sets if name.startswith("test") for e in sets[name] for key in e.meta["keys"]}
+    sets["stage2"] = questions("stage2", stage2_questions, "train", seed, new_share=0.8,
+                               taken={e.question for e in sets["stage1"]})
+    sets["valid"] = questions("valid", max(1, test_questions // 2), "valid", seed, new_share=0.5, taken=tested)
     for name, rows in sets.items():
         write_lines(out / f"{name}.jsonl", (e.to_json() for e in rows))
     exposures = questions("exposure", exposure_count, "train", seed, new_share=1)
     rows = list(corpus(base_rows, exposures, exposure_share, seed))
     write_lines(out / "base.jsonl", (json.dumps({"sections": s}, ensure_ascii=False) for s in rows))
-    save_ranks(train_bpe((text for sections in rows for _, text in sections), vocab_size - 8), out / "tokenizer.txt")
+    save_ranks(train_bpe((text for sections in rows for _, text in sections), vocab_size - len(SPECIALS)), out / "tokenizer.txt")
+
+
+# --------------------------------------------------------------------------- imperfect solutions and rubrics, on request
+_WRONG = str.maketrans("×÷+−", "÷×−+")  # every operation turned round: never the right relation in other words
+
+
+def imperfect_solution(solution: str, rng: random.Random) -> str:
+    """The solution with the same final answer and one wrong step: a relation of it is turned round.
+
+    "force = mass × acceleration = 3 kg × 4 m/s² = 12 N" becomes "force = mass ÷ acceleration = 3 kg ÷ 4 m/s² = 12 N".
+    Raises ValueError if no line of the solution has a relation.
+    """
+    lines = solution.split("\n")
+    compares = [line.startswith("factor = ") for line in lines] + [False]
+
+    def wrong(i):
+        work, equals, result = lines[i].rpartition(" = ")
+        if compares[i + 1]:  # a comparison works out the factor on the line after its relation, which has no result
+            work, equals, result = lines[i], "", ""
+        return work.translate(_WRONG) + equals + result
+
+    steps = [i for i, line in enumerate(lines) if wrong(i) != line and not compares[i]]
+    if not steps:
+        raise ValueError(f"solution: expected a line with a relation, such as 'a = b × c = 12', got {solution[:60]!r}")
+    step = rng.choice(steps)
+    return "\n".join(wrong(i) if i == step or i == step + 1 and compares[i] else line for i, line in enumerate(lines))
+
+
+def noisy_rubric(rubric: Rubric, rng: random.Random) -> Rubric:
+    """The rubric with one of its key relations, and the check for it, turned round.
+
+    Raises ValueError if no criterion of the rubric states a relation.
+    """
+    keys = [c for c in rubric.criteria if key_relations(Rubric((c,)))]
+    if not keys:
+        raise ValueError("rubric: expected a criterion that states a relation, such as 'Essential: uses a = b × c'")
+    key = rng.choice(keys)
+    wrong = replace(key, description=key.description.translate(_WRONG), check=key.check.translate(_WRONG))
+    return Rubric(tuple(wrong if c is key else c for c in rubric.criteria))
+
+
+def reduced_rubric(rubric: Rubric, rng: random.Random) -> Rubric:
+    """The rubric with half of its criteria, drawn by chance (of five two stay, of one that one)."""
+    count = len(rubric.criteria)
+    stay = set(rng.sample(range(count), max(1, count // 2)))
+    return Rubric(tuple(c for i, c in enumerate(rubric.criteria) if i in stay))
+
+
+def shuffled_rubrics(examples: list[Example], rng: random.Random) -> list[Rubric]:
+    """For each example the rubric of another one. Raises ValueError for fewer than two examples."""
+    if len(examples) < 2:
+        raise ValueError(f"shuffled rubrics: expected at least 2 questions, got {len(examples)}")
+    order = rng.sample(range(len(examples)), len(examples))
+    other = dict(zip(order, order[1:] + order[:1]))  # a circle: nobody comes before himself
+    return [examples[other[i]].rubric for i in range(len(examples))]
+
+
+IMPERFECT = ("solution", "noisy", "reduced", "shuffled")
+
+
+def imperfect(examples: list[Example], what: str, rate: float, seed: int) -> list[Example]:
+    """The examples with this share (0 to 1) of their solutions or rubrics made imperfect; `what` is one of IMPERFECT.
+
+    Whether an example is chosen depends on its id and the seed alone, so a higher rate only adds to a lower one's.
+    Raises ValueError for another `what`, a rate out of range, or a chosen example that cannot be made so.
+    """
+    if what not in IMPERFECT:
+        raise ValueError(f"imperfect: expected one of {', '.join(IMPERFECT)}, got {what!r}")
+    if not 0 <= rate <= 1:
+        raise ValueError(f"imperfect: expected a rate from 0 to 1, got {rate}")
+    shuffled = what == "shuffled" and shuffled_rubrics(examples, random.Random(f"shuffled {seed}"))
+    made = []
+    for i, e in enumerate(examples):
+        rng = random.Random(f"{what} {seed} {e.id}")
+        if rng.random() >= rate:
+            made.append(e)
+        elif what == "solution":
+            made.append(replace(e, solution=imperfect_solution(e.solution, rng)))
+        elif what == "shuffled":
+            made.append(replace(e, rubric=shuffled[i]))
+        else:
+            made.append(replace(e, rubric=(noisy_rubric if what == "noisy" else reduced_rubric)(e.rubric, rng)))
+    return made
+
+
+# ------------------------------------------------------------------------------------------- what a person would read
+USES = (  # what a row is for; the split, known or new laws (None: both), held out
+    ("stage 0, which learns known laws from solved questions", "train", False, False),
+    ("stages I and II, which teach new laws from rubrics", "train", True, False),
+    ("the test sets, with numbers that no training question has", "test", None, False),
+    ("the hard test set, with an unseen phrasing or combination", "test", None, True),
+    ("stage 0, which learns to read a rubric from laws that hold nowhere", "", None, False),
+)
+
+
+def sample(count: int, seed: int) -> list[tuple[str, Example]]:
+    """`count` examples with what they are for: in any twenty each kind for each use, and the fields in turn."""
+    rng, rows = random.Random(f"sample {seed}"), []
+    for i in range(count):
+        kind, (use, split, new, held_out) = KINDS[i % len(KINDS)], USES[i % len(USES)]
+        for _ in range(200):  # the field asked for, if any law or chain of it fits
+            p = draw(kind, i // 20 % 2 == 1 if new is None else new, split, rng, held_out=held_out) if split else \
+                invented(kind, rng)
+            if p.field in (FIELDS[(i // 4 + i) % 4], "invented"):
+                break
+        rows.append((use, example(p, rng, f"sample-{i}", held_out=held_out)))
+    return rows
+
+
+def show(rows: list[tuple[str, Example]], title: str) -> str:
+    """Rows of `sample` as Markdown that also reads well in a terminal."""
+    text = [f"# {title}"]
+    for number, (use, e) in enumerate(rows, 1):
+        m = e.meta
+        chain = next((c for c in CHAINS if c.name == m["law"]), None)
+        laws = [BY_NAME[n] for n in ((chain.first, chain.second) if chain else (m["law"],)) if n in BY_NAME]
+        width = max(len(c.description) for c in e.rubric.criteria)
+        age = "" if not laws else ", new" if m["new"] else ", known"
+        text += [f"## {number}. {m['kind']}, {m['field']}{age}", e.question, f"Reference answer: **{e.answer}**",
+                 "\n".join("    " + line for line in e.solution.split("\n")),
+                 "\n".join([f"| weight | {'criterion':{width}} | check |", f"|-------:|{'-' * (width + 2)}|-------|",
+                            *(f"| {c.weight:6g} | {c.description:{width}} | `{c.check}` |" for c in e.rubric.criteria)]),
+                 "\n".join([*(f"- Law: {law.name}, {law.relation} ({law.source})" for law in laws), f"- For {use}."])]
+    return "\n\n".join(text) + "\n"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}\n")  # one line, without the usage
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line. Exits with code 2 and one line for a bad argument or a folder that cannot be written."""
+    parser = _Parser(description="Show examples, or write the data of a run. The defaults are those of the cpu preset.")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--show", type=int, metavar="N", help="print N examples")
+    what.add_argument("--out", type=Path, metavar="DIR", help="write the files into this folder")
+    parser.add_argument("--seed", type=int, default=0)
+    for name, default in (("base-rows", 160_000), ("exposure-count", 64), ("stage1-questions", 1200),
+                          ("stage2-questions", 1600), ("test-questions", 400), ("vocab-size", 1280)):
+        parser.add_argument("--" + name, type=int, default=default, metavar="N", help=f"({default})")
+    parser.add_argument("--exposure-share", type=float, default=0.01, metavar="X", help="(0.01)")
+    args = vars(parser.parse_args(argv))
+    count, out = args.pop("show"), args.pop("out")
+    for name, value in {"show": 1 if count is None else count, **args}.items():
+        if name not in ("seed", "exposure_share") and value < 1:
+            parser.error(f"argument --{name.replace('_', '-')}: expected a number of at least 1, got {value}")
+    if not 0 <= args["exposure_share"] <= 1:
+        parser.error(f"argument --exposure-share: expected a number from 0 to 1, got {args['exposure_share']}")
+    try:
+        if out:
+            prepare(out, **args)
+        else:
+            sys.stdout.reconfigure(encoding="utf-8")
+            command = f"`python data/prepare.py --show {count} --seed {args['seed']}`"
+            print(show(sample(count, args["seed"]), command), end="")
+    except OSError as error:
+        parser.error(f"{error.filename}: {error.strerror}")
+    except ValueError as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

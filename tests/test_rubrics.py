@@ -1,6 +1,7 @@
 """Rubrics: scores by hand, prompts, the two parsers, the machine grader, and the loader on hand-made odd rows."""
 
 import json
+import re
 from fractions import Fraction
 
 import pytest
@@ -512,12 +513,12 @@ GOOD_LINE = b'{"question": "1 + 1?", "answer": "2"}\n'
 def test_a_broken_file_raises_one_line_that_says_where(tmp_path, content, message):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="^" + str(path) + message) as error:
+    with pytest.raises(ValueError, match="^" + re.escape(str(path)) + message) as error:
         load_examples(path)
     assert "\n" not in str(error.value) and type(error.value) is ValueError
 
 
 def test_a_file_that_cannot_be_read(tmp_path):
     for path in (tmp_path / "missing.jsonl", tmp_path):
-        with pytest.raises(ValueError, match=f"^{path}:0: file: expected a file that can be read: "):
+        with pytest.raises(ValueError, match=f"^{re.escape(str(path))}:0: file: expected a file that can be read: "):
             load_examples(path)

@@ -1,0 +1,389 @@
+"""The loop where training code usually lies: alignment, padding, micro-batches, resuming, bad input."""
+import copy
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import evaluate
+import rcsd
+from data.tokenizer import Tokenizer, train_bpe
+from loss import token_divergence
+from model import GPT, GPTConfig
+from rcsd import Rollout, bucketed, completion_hidden, encode, micro_batches, update
+from rubrics import Criterion, Rubric, prompt
+from settings import PRESETS, Settings, seed_for
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = dict(base_rows=300, stage1_questions=24, stage2_questions=24, test_questions=8, vocab_size=400, base_steps=6,
+            base_tokens=1024, stage1_steps=3, stage2_steps=3, batch=4, width=32, n_head=2, n_kv_head=1, head_dim=16,
+            n_layer=1, mlp_width=32, max_new_tokens=12, context=400, exposure_count=8)
+FLAGS = [flag for name, value in TINY.items() for flag in ("--" + name.replace("_", "-"), str(value))]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tiny_model(seed=0, vocab=50, context=64):
+    torch.manual_seed(seed)
+    model = GPT(GPTConfig(vocab, context, n_layer=2, n_head=2, n_kv_head=1, head_dim=8, width=16, mlp_width=24))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(4)  # far from uniform
+    return model
+
+
+def random_rollouts(count=9, seed=0, vocab=50, same_context=False):
+    rng = random.Random(seed)
+    ids = lambda low, high: [rng.randrange(vocab) for _ in range(rng.randint(low, high))]
+    rows = []
+    for _ in range(count):
+        student = ids(1, 12)
+        rows.append(Rollout(student, ids(1, 15), student if same_context else ids(1, 30)))
+    return rows
+
+
+# ----------------------------------------------------------------------------------------------------- alignment
+def test_completion_hidden_is_the_state_before_each_token():
+    model, rows = tiny_model().double(), random_rollouts()
+    got = completion_hidden(model, [(r.prompt, r.completion) for r in rows])
+    wanted = []
+    for r in rows:  # one prefix at a time: no padding, no batch, no slicing
+        for t in range(len(r.completion)):
+            wanted.append(model(torch.tensor([r.prompt + r.completion[:t]]))[0, -1])
+    torch.testing.assert_close(got, torch.stack(wanted), atol=1e-10, rtol=0)
+
+
+def test_same_context_gives_a_loss_of_exactly_zero_and_no_gradient():
+    student = tiny_model()
+    stats = update(student, copy.deepcopy(student), random_rollouts(same_context=True), [], Settings())
+    assert stats["loss"] == 0.0
+    assert max(p.grad.abs().max() for p in student.parameters()) < 1e-5  # rounding
+
+
+def test_another_context_gives_the_plain_formula():
+    student, rows = tiny_model(), random_rollouts()
+    teacher = copy.deepcopy(student)
+    stats = update(student, teacher, rows, [], Settings(beta=0.3, temperature=1.5))
+    total, count = 0.0, 0
+    for r in rows:
+        for t in range(len(r.completion)):
+            one = student(torch.tensor([r.prompt + r.completion[:t]]))[0, -1:] @ student.head_weight.T
+            other = teacher(torch.tensor([r.teacher_prompt + r.completion[:t]]))[0, -1:] @ teacher.head_weight.T
+            total += token_divergence(one.double(), other.double(), beta=0.3, temperature=1.5).item()
+            count += 1
+    assert stats["loss"] == pytest.approx(total / count, rel=1e-5)
+
+
+def test_without_a_teacher_the_signal_is_the_log_probability():
+    student, rows = tiny_model(), random_rollouts()
+    stats = update(student, None, rows, [], Settings())
+    weighted = [Rollout(r.prompt, r.completion, weights=[0.5] * len(r.completion)) for r in rows]
+    assert update(student, None, weighted, [], Settings())["loss"] == pytest.approx(stats["loss"], rel=1e-5)
+    nll = [-(student(torch.tensor([r.prompt + r.completion[:t]]))[0, -1] @ student.head_weight.T).log_softmax(-1)[token]
+           for r in rows for t, token in enumerate(r.completion)]
+    assert stats["loss"] == pytest.approx(torch.stack(nll).mean().item(), rel=1e-5)
+
+
+def gradients(teacher, **settings):
+    student = tiny_model()
+    update(student, tiny_model(1) if teacher else None, random_rollouts(), [], Settings(**settings))
+    return [p.grad.clone() for p in student.parameters()]
+
+
+@pytest.mark.parametrize("teacher", [True, False])
+def test_micro_batches_change_nothing(teacher):
+    whole = gradients(teacher, micro_tokens=10**6)
+    assert max(g.abs().max() for g in whole) > 1e-3
+    for tokens in (1, 60, 200):
+        for a, b in zip(whole, gradients(teacher, micro_tokens=tokens)):
+            torch.testing.assert_close(a, b, atol=2e-6, rtol=1e-4)
+
+
+def test_weights_choose_tokens():
+    student, (row,) = tiny_model(), random_rollouts(1, seed=3)
+    assert len(row.completion) > 2
+    last = Rollout(row.prompt + row.completion[:-1], row.completion[-1:])
+    only_last = Rollout(row.prompt, row.completion, weights=[0.0] * (len(row.completion) - 1) + [2.0])
+    a, b = (update(student, None, [r], [], Settings())["loss"] for r in (last, only_last))
+    assert a == pytest.approx(b, rel=1e-5)
+
+
+def test_micro_batches_hold_every_row_once_within_the_budget():
+    rows = random_rollouts(50)
+    batches = list(micro_batches(rows, 100))
+    assert sorted(id(r) for b in batches for r in b) == sorted(id(r) for r in rows)
+    for b in batches:
+        longest = max(len(r.completion) + max(len(r.prompt), len(r.teacher_prompt)) for r in b)
+        assert len(b) == 1 or len(b) * longest <= 100
+
+
+def test_a_long_completion_weighs_by_its_tokens():
+    student, a, b = tiny_model(), *random_rollouts(2)
+    one, two, both = (update(student, None, rows, [], Settings())["loss"] for rows in ([a], [b], [a, b]))
+    n, m = len(a.completion), len(b.completion)
+    assert n != m
+    assert both == pytest.approx((n * one + m * two) / (n + m), rel=1e-5)
+
+
+def test_no_valid_token_changes_nothing():
+    student = tiny_model()
+    before = copy.deepcopy(student.state_dict())
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1.0)
+    stats = update(student, copy.deepcopy(student), [Rollout([1, 2], [], [3], True)], [optimizer], Settings())
+    assert stats["loss"] == 0.0
+    assert all(torch.equal(before[name], p) for name, p in student.state_dict().items())
+
+
+def test_eos_is_learned_and_is_not_pad():
+    tokenizer = Tokenizer(train_bpe(["force = mass × acceleration"], 270))
+    assert tokenizer.eos != tokenizer.pad
+    student = tiny_model(vocab=tokenizer.vocab_size)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=0.01)
+    rows = [Rollout(encode(tokenizer, prompt("why?")), tokenizer.encode("so") + [tokenizer.eos])]
+    for _ in range(40):
+        update(student, None, rows, [optimizer], Settings())
+    hidden = completion_hidden(student, [(rows[0].prompt, rows[0].completion)])
+    assert (hidden @ student.head_weight.T)[-1].argmax().item() == tokenizer.eos
+
+
+def test_student_and_teacher_prompts_end_alike_and_text_is_never_joined():
+    tokenizer = Tokenizer(train_bpe(["a rubric a rubric ab ab"] * 3, 300))
+    rubric = Rubric((Criterion("t", "Essential: uses a = b", 5),))
+    student, teacher = (encode(tokenizer, prompt("ab <|solve|>", rubric=r)) for r in (None, rubric))
+    assert student[-1] == teacher[-1] == tokenizer.id["solve"]
+    assert student.count(tokenizer.id["solve"]) == 1  # the literal text in the question stays text
+    assert teacher[:len(student) - 1] == student[:-1]
+
+
+def test_bucketed_has_every_row_once():
+    rows = [[0] * random.Random(i).randint(2, 90) for i in range(500)]
+    batches = bucketed(rows, 400, seed=1)
+    assert sorted(i for b in batches for i in b) == list(range(500))
+    assert all(len(b) * max(len(rows[i]) for i in b) <= 400 for b in batches if len(b) > 1)
+    assert batches == bucketed(rows, 400, seed=1) != bucketed(rows, 400, seed=2)
+
+
+# -------------------------------------------------------------------------------------------- the stages, end to end
+def run(command, out, *flags, script="rcsd.py", check=True):
+    done = subprocess.run([sys.executable, ROOT / script, *command, "--preset", "smoke", "--out", str(out), *FLAGS, *flags],
+                          capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A tiny run, uninterrupted."""
+    out = tmp_path_factory.mktemp("run") / "tiny"
+    for stage in ("data", "base", "stage1", "stage2"):
+        run([stage], out)
+    return out
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["model"]
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def link_inputs(finished, out, *names):
+    """A new output folder with the finished inputs of a stage."""
+    out.mkdir()
+    for name in ("data", *names):
+        (out / name).symlink_to(finished / name)
+
+
+@pytest.mark.parametrize("stage, inputs", [("base", ()), ("stage1", ("base.pt",)), ("stage2", ("base.pt", "rubrics.jsonl"))])
+def test_killed_at_any_moment_and_resumed_gives_the_same_bits(finished, tmp_path, stage, inputs):
+    out = tmp_path / "killed"
+    link_inputs(finished, out, *inputs)
+    command = [sys.executable, ROOT / "rcsd.py", stage, "--preset", "smoke", "--out", str(out), *FLAGS, "--resume",
+               "--save-seconds", "0"]
+    rng, kills, steps = random.Random(stage), 0, TINY[f"{stage}_steps"]
+    for _ in range(4):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   env=os.environ | {"OMP_NUM_THREADS": "1"})
+        # Kill at a random moment after a random number of steps has been logged.
+        log, wanted = out / f"{stage}.jsonl", rng.randint(1, steps - 1)
+        while process.poll() is None and not (log.exists() and len(log.read_bytes().splitlines()) >= wanted):
+            time.sleep(0.002)
+        time.sleep(rng.random() * 0.05)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills >= 2
+    run([stage], out, "--resume")
+    assert same(weights(out / f"{stage}.pt"), weights(finished / f"{stage}.pt"))
+    strip = lambda path: [{k: v for k, v in json.loads(line).items() if k not in ("tokens_per_s", "peak_mb")}
+                          for line in path.read_text().splitlines()]
+    assert strip(out / f"{stage}.jsonl") == strip(finished / f"{stage}.jsonl")
+    assert not list(out.glob("*.tmp"))
+
+
+def test_the_ema_teacher_starts_as_a_copy_and_survives_a_kill(finished, tmp_path):
+    flags = ("--teacher", "ema", "--ema-decay", "0.5", "--save-seconds", "0")
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    for out in (whole, halves):
+        link_inputs(finished, out, "base.pt", "rubrics.jsonl")
+    run(["stage2"], whole, *flags)
+    first = json.loads((whole / "stage2.jsonl").read_text().splitlines()[0])
+    fixed = json.loads((finished / "stage2.jsonl").read_text().splitlines()[0])
+    assert first["loss"] == fixed["loss"]  # no step taken yet: the average is the starting policy
+    process = subprocess.Popen([sys.executable, ROOT / "rcsd.py", "stage2", "--preset", "smoke", "--out", str(halves),
+                                *FLAGS, *flags, "--resume"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               env=os.environ | {"OMP_NUM_THREADS": "1"})
+    while not (halves / "stage2.pt").exists() and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert rcsd.load(halves / "stage2.pt")["step"] < TINY["stage2_steps"]
+    run(["stage2"], halves, *flags, "--resume")
+    assert same(weights(whole / "stage2.pt"), weights(halves / "stage2.pt"))
+    assert not same(weights(whole / "stage2.pt"), weights(finished / "stage2.pt"))
+
+
+def test_another_seed_gives_other_weights_and_samples(finished, tmp_path):
+    assert seed_for(Settings(seed=0), "x") != seed_for(Settings(seed=1), "x")
+    link_inputs(finished, tmp_path / "a", "base.pt", "rubrics.jsonl")
+    (tmp_path / "a" / "base.pt").unlink()
+    content = rcsd.load(finished / "base.pt")
+    rcsd.save(tmp_path / "a" / "base.pt", content)
+    run(["stage2"], tmp_path / "a", "--seed", "1")
+    assert not same(weights(tmp_path / "a" / "stage2.pt"), weights(finished / "stage2.pt"))
+
+
+def test_live_teacher_in_its_own_context_and_every_teacher_context_run(finished, tmp_path):
+    for i, flags in enumerate((("--teacher", "live"), ("--teacher-sees", "solution"), ("--rubrics", "gt"),
+                               ("--teacher-sees", "rubric+answer", "--clip-mode", "scale", "--clip", "0.5"))):
+        out = tmp_path / str(i)
+        link_inputs(finished, out, "base.pt", "rubrics.jsonl")
+        run(["stage2"], out, *flags)
+        losses = [json.loads(line)["loss"] for line in (out / "stage2.jsonl").read_text().splitlines()]
+        assert len(losses) == TINY["stage2_steps"] and all(0 < loss < 20 for loss in losses)
+
+
+def test_a_teacher_that_sees_nothing_more_teaches_nothing(finished, tmp_path):
+    link_inputs(finished, tmp_path / "nothing", "base.pt", "rubrics.jsonl")
+    run(["stage2"], tmp_path / "nothing", "--teacher-sees", "nothing")
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "nothing" / "stage2.jsonl").read_text().splitlines()]
+    assert losses[0] == 0.0
+
+
+def test_evaluation_reads_the_run_and_prints_the_table(finished):
+    done = run([], finished, script="evaluate.py")
+    results = json.loads((finished / "results.json").read_text())
+    for name, rows in results["answers"].items():
+        known = [r["correct"] for r in rows if r["group"] == "known laws"]
+        assert results["accuracy"][name]["known laws"] == pytest.approx(sum(known) / len(known))
+    assert "new laws" in done.stdout and "student" in done.stdout
+
+
+def test_finished_steps_are_not_repeated(finished):
+    before = {p: p.stat().st_mtime_ns for p in finished.glob("*.pt")}
+    for stage in ("data", "base", "stage1", "stage2"):
+        assert "done before" in run([stage], finished, "--resume").stdout
+    assert before == {p: p.stat().st_mtime_ns for p in finished.glob("*.pt")}
+
+
+# ------------------------------------------------------------------------------------------------------ bad input
+def snapshot(folder):
+    return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("command, flags, expected", [
+    ("stage2", ("--beta", "2"), "--beta"),
+    ("stage2", ("--teacher", "wise"), "--teacher"),
+    ("stage2", ("--batch", "0"), "--batch"),
+    ("stage2", ("--temperature", "0"), "--temperature"),
+    ("stage2", ("--clip-mode", "scale"), "--clip"),
+    ("stage2", ("--resume", "--lr", "0.5"), "lr"),
+    ("base", (), "--resume"),
+    ("data", (), "--resume"),
+    ("data", ("--resume", "--seed", "5"), "other settings"),
+    ("base", ("--resume", "--width", "48"), "width"),
+    ("stage1", ("--resume", "--data", "missing.jsonl"), "missing.jsonl"),
+    pytest.param("stage2", ("--device", "cuda"), "--device cuda",
+                 marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")),
+])
+def test_bad_input_is_one_line_and_exit_code_2(finished, command, flags, expected):
+    before = snapshot(finished)
+    done = run([command], finished, *flags, check=False)
+    assert done.returncode == 2
+    assert expected in done.stderr and "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if "error:" in line or line.startswith("rcsd.py:")]) == 1
+    assert snapshot(finished) == before
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("", "expected at least one"), ("not json\n", ":1"), ('{"question": "why?", "rubric": 7}\n', "rubric"), ("[1, 2]\n", ":1"),
+])
+def test_bad_data_files_are_one_line_and_exit_code_2(finished, tmp_path, text, expected):
+    out, path = tmp_path / "out", tmp_path / "mine.jsonl"
+    link_inputs(finished, out, "base.pt")
+    path.write_text(text)
+    done = run(["stage1"], out, "--data", str(path), check=False)
+    assert done.returncode == 2 and expected in done.stderr and "Traceback" not in done.stderr
+    assert not (out / "stage1.pt").exists()
+
+
+def test_prompts_longer_than_the_context_are_named(finished, tmp_path):
+    out, path = tmp_path / "out", tmp_path / "long.jsonl"
+    link_inputs(finished, out, "base.pt")
+    rubric = [{"title": "t", "description": "Essential: uses a = b", "weight": 5}]
+    path.write_text(json.dumps({"question": "why? " * 500, "rubric": rubric}) + "\n")
+    done = run(["stage1"], out, "--data", str(path), check=False)
+    assert done.returncode == 2 and "388 tokens" in done.stdout + done.stderr
+    path.write_text(path.read_text() + json.dumps({"question": "why?", "rubric": rubric}) + "\n")
+    assert "dropped 1 of 2" in run(["stage1"], out, "--data", str(path)).stdout
+
+
+def test_broken_or_foreign_checkpoints_are_named(finished, tmp_path):
+    out = tmp_path / "out"
+    link_inputs(finished, out, "rubrics.jsonl")
+    (out / "base.pt").write_bytes(b"no checkpoint")
+    done = run(["stage2"], out, check=False)
+    assert done.returncode == 2 and "base.pt" in done.stderr and "Traceback" not in done.stderr
+    (out / "base.pt").unlink()
+    rcsd.save(out / "base.pt", rcsd.load(finished / "base.pt") | {"step": 3})
+    done = run(["stage2"], out, check=False)
+    assert done.returncode == 2 and "step 3 of 6" in done.stderr
+    content = rcsd.load(finished / "base.pt")
+    rcsd.save(out / "base.pt", content | {"config": content["config"] | {"width": 64}})
+    done = run(["stage2"], out, check=False)
+    assert done.returncode == 2 and "base.pt" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_output_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("here")
+    done = run(["data"], tmp_path / "file", check=False)
+    assert done.returncode == 2 and "file" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_full_disk_keeps_the_old_checkpoint(tmp_path):
+    rcsd.save(tmp_path / "a.pt", {"step": 1})
+    class Full:
+        def __reduce__(self):
+            raise OSError(28, "No space left on device")
+    with pytest.raises(OSError):
+        rcsd.save(tmp_path / "a.pt", {"step": Full()})
+    assert rcsd.load(tmp_path / "a.pt") == {"step": 1}
+
+
+def test_presets_are_valid():
+    for name, values in PRESETS.items():
+        Settings(**values)

@@ -290,7 +290,7 @@ def run_base(out: Path, settings: Settings, resume: bool) -> None:
           f"{device}, {torch.get_num_threads()} threads")
     matrices = [p for name, p in student.named_parameters() if p.dim() == 2 and "embed" not in name]
     others = [p for name, p in student.named_parameters() if p.dim() < 2 or "embed" in name]
-    optimizers = [torch.optim.Muon(matrices, lr=settings.base_lr, weight_decay=0.0),
+    optimizers = [torch.optim.Muon(matrices, lr=settings.base_lr, weight_decay=0.0, ns_steps=3),
                   torch.optim.AdamW(others, lr=settings.base_lr / 5, betas=(0.9, 0.98), weight_decay=0.0)]
     batches = []
 

@@ -405,14 +405,13 @@ def _comparison_question(p: Problem, rng: random.Random, held_out: bool) -> str:
     else:
         change = "halved" if factor.denominator == 2 and rng.random() < 0.5 else f"divided by {factor.denominator}"
     event = f"the {name} is {change}"
-    others = [n for n in p.given if n != name]
-    rest = "nothing else changes"
-    if len(others) == 1 and rng.random() < 0.5:
-        rest = f"the {others[0]} does not change"
-    frames = (f"{p.scene} {event[0].upper() + event[1:]} and {rest}. By what factor does the {target} change?",
-              f"{p.scene} By what factor does the {target} change if {event} and {rest}?")
-    unseen = (f"{p.scene} If {event} and {rest}, by what factor does the {target} change?",
-              f"By what factor does the {target} change? {p.scene} {event[0].upper() + event[1:]} and {rest}.")
+    others = [f"the {n}" for n in p.given if n != name]
+    one, more = rng.choice((("does not change", "do not change"), ("stays the same", "stay the same")))
+    rest = f"{_listing(others)} {one if len(others) == 1 else more}"
+    frames = (f"{p.scene} {event[0].upper() + event[1:]} while {rest}. By what factor does the {target} change?",
+              f"{p.scene} By what factor does the {target} change if {event} while {rest}?")
+    unseen = (f"{p.scene} If {event} while {rest}, by what factor does the {target} change?",
+              f"By what factor does the {target} change? {p.scene} {event[0].upper() + event[1:]} while {rest}.")
     return rng.choice(unseen if held_out else frames)
 
 

@@ -33,7 +33,7 @@ from rubrics import GENERIC, Example, Rubric, key_relations, prompt
 KINDS = ("one-step", "conversion", "comparison", "two-step")
 KIND_SHARES = (0.5, 0.15, 0.15, 0.2)
 
-# Stage 0 (shared/DATA.md's reasons, in short): solve known laws unaided, solve invented laws from a context, write
+# Stage 0: solve known laws unaided, solve invented laws from a context, write
 # rubrics. The new laws appear only in a few solved questions, so that an unaided student has something to build on.
 MIX = (
     ("known", 0.36),            # question -> solution, known laws
@@ -134,7 +134,8 @@ def prepare(out: Path, *, seed: int, base_rows: int, exposure_count: int, exposu
     exposures = questions("exposure", exposure_count, "train", seed, new_share=1)
     rows = list(corpus(base_rows, exposures, exposure_share, seed))
     write_lines(out / "base.jsonl", (json.dumps({"sections": s}, ensure_ascii=False) for s in rows))
-    save_ranks(train_bpe((text for sections in rows for _, text in sections), vocab_size - len(SPECIALS)), out / "tokenizer.txt")
+    texts = (text for sections in rows for _, text in sections)
+    save_ranks(train_bpe(texts, vocab_size - len(SPECIALS)), out / "tokenizer.txt")
 
 
 # --------------------------------------------------------------------------- imperfect solutions and rubrics, on request
@@ -244,9 +245,9 @@ def sample(count: int, seed: int) -> list[tuple[str, Example]]:
     return rows
 
 
-def show(rows: list[tuple[str, Example]], title: str) -> str:
-    """Rows of `sample` as Markdown that also reads well in a terminal."""
-    text = [f"# {title}"]
+def show(rows: list[tuple[str, Example]], command: str) -> str:
+    """Rows of `sample` as Markdown that also reads well in a terminal; `command` is what made them."""
+    text = ["# Examples of the data", f"Made by `{command}`."]
     for number, (use, e) in enumerate(rows, 1):
         m = e.meta
         chain = next((c for c in CHAINS if c.name == m["law"]), None)
@@ -289,7 +290,7 @@ def main(argv: list[str] | None = None) -> None:
             prepare(out, **args)
         else:
             sys.stdout.reconfigure(encoding="utf-8")
-            command = f"`python data/prepare.py --show {count} --seed {args['seed']}`"
+            command = f"python data/prepare.py --show {count} --seed {args['seed']}"
             print(show(sample(count, args["seed"]), command), end="")
     except OSError as error:
         parser.error(f"{error.filename}: {error.strerror}")

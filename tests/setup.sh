@@ -1,6 +1,7 @@
 # Sourced by train.sh and tests/run.sh: sets PYTHON to one that has the packages, making .venv if there is none.
 has_packages() { "$1" -c 'import torch, tiktoken, numpy, tqdm, pytest' >/dev/null 2>&1; }
 
+export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-10000}"  # threads that wait by spinning for longer crawl when anything else runs
 PYTHON=
 for candidate in python python3 .venv/bin/python; do
   if command -v "$candidate" >/dev/null && has_packages "$candidate"; then PYTHON=$candidate; break; fi

@@ -1,6 +1,7 @@
 """What a finished run means: greedy accuracy of base, teacher and student on each test set, and the rubrics of stage I.
 
-    python evaluate.py --preset cpu      # prints the table and writes out/cpu/results.json
+    python evaluate.py --preset cpu                          # prints the table and writes out/cpu/results.json
+    python evaluate.py --summary out/cpu out/seed1 out/seed2 # mean and spread of runs with different seeds
 
 Accuracy is exact: value and unit of the "Answer:" line. The teacher is the base model with a rubric in its context:
 what it gets right is the ceiling of what a fixed teacher can teach. The student answers with no rubric in sight.
@@ -16,8 +17,8 @@ from tqdm import tqdm
 
 from data.prepare import write_lines
 from data.tokenizer import Tokenizer
-from model import GPT, count_parameters, generate
-from rcsd import encode, load_model, read_tokenizer, write_rubrics
+from model import GPT, count_parameters, generate, load_model
+from rcsd import encode, newer, read_tokenizer, write_rubrics
 from rubrics import GENERIC, Example, Rubric, correct, grade, key_relations, load_examples, parse_rubric, prompt
 from settings import device_of, settings_from, settings_parser
 
@@ -91,7 +92,7 @@ def evaluate(out: Path, settings) -> dict:
     return {
         "seed": settings.seed, "parameters": count_parameters(models["base"]),
         "machine": f"{platform.machine()}, {device}, torch {torch.__version__}, {torch.get_num_threads()} threads",
-        "questions": by_count(examples),
+        "questions": {g: sum(group_of(e) == g for e in examples) for g in GROUPS},
         "accuracy": {name: by_group(rows, "correct") for name, rows in answers.items()},
         "score": {name: by_group(rows, "score") for name, rows in answers.items()},
         "cut": {name: mean(r["cut"] for r in rows) for name, rows in answers.items()},
@@ -100,44 +101,72 @@ def evaluate(out: Path, settings) -> dict:
                              for k in sorted({r["kind"] for r in rows if r["group"] == g})}
                          for g in ("known laws", "new laws")} for name, rows in answers.items()},
         "stage1": stage1,
-        "answers": {name: rows for name, rows in answers.items()},
+        "seconds": {stage: seconds_of(out / f"{stage}.jsonl") for stage in ("base", "stage1", "stage2")},
+        "answers": answers,
     }
 
 
-def by_count(examples: list[Example]) -> dict[str, int]:
-    return {g: sum(group_of(e) == g for e in examples) for g in GROUPS}
+def seconds_of(log: Path) -> float:
+    """Time of a stage's steps, from its log."""
+    return sum(json.loads(line)["seconds"] for line in log.read_text(encoding="utf-8").splitlines())
 
 
-def table(results: dict) -> str:
-    """The table that train.sh ends with, in percent."""
-    columns = list(results["accuracy"])
-    lines = [f"{'accuracy, %':34}{'n':>5}" + "".join(f"{c.replace(', ', chr(10)).split(chr(10))[0]:>12}" for c in columns),
-             f"{'':39}" + "".join(f"{(c.split(', ') + [''])[1].replace(' rubric', ' r.'):>12}" for c in columns)]
+def table(runs: list[dict]) -> str:
+    """The table that train.sh ends with, in percent; of several runs (seeds) the mean ± standard deviation."""
+    def cell(value) -> str:
+        values = [100 * value(run) for run in runs]
+        middle = mean(values)
+        if len(runs) == 1:
+            return f"{middle:14.1f}"
+        spread = (sum((v - middle) ** 2 for v in values) / (len(runs) - 1)) ** 0.5
+        return f"{middle:8.1f} ± {spread:3.1f}"
+
+    columns = list(runs[0]["accuracy"])
+    lines = [f"{'accuracy, %':39}" + "".join(f"{c.partition(', ')[0]:>14}" for c in columns),
+             f"{'':34}{'n':>5}" + "".join(f"{c.partition(', ')[2].replace('rubric', 'rubr.'):>14}" for c in columns)]
     for g in GROUPS:
-        lines.append(f"{g:34}{results['questions'][g]:5}" + "".join(f"{100 * results['accuracy'][c][g]:12.1f}" for c in columns))
-    for g in ("known laws", "new laws"):
-        lines.append(f"{'rubric score, ' + g:39}" + "".join(f"{100 * results['score'][c][g]:12.1f}" for c in columns))
-    for g in ("known laws", "new laws"):
-        for kind in results["kinds"]["base"][g]:
-            lines.append(f"{'  ' + g + ', ' + kind:39}" + "".join(f"{100 * results['kinds'][c][g][kind]:12.1f}" for c in columns))
-    lines += ["", f"{'stage I: greedy rubrics, %':39}{'base':>12}{'stage I':>12}"]
-    for g in ("known laws", "new laws"):
-        for name in ("valid", "key"):
-            label = f"{g}: {'valid' if name == 'valid' else 'right key criteria'}"
-            lines.append(f"{label:39}" + "".join(f"{100 * results['stage1'][m][g][name]:12.1f}" for m in ("base", "stage1")))
+        lines.append(f"{g:34}{runs[0]['questions'][g]:5}" + "".join(cell(lambda r: r["accuracy"][c][g]) for c in columns))
+    for g in GROUPS[:2]:
+        for kind in runs[0]["kinds"]["base"][g]:
+            lines.append(f"{'  ' + g + ', ' + kind:39}" + "".join(cell(lambda r: r["kinds"][c][g][kind]) for c in columns))
+    for g in GROUPS[:2]:
+        lines.append(f"{'rubric score, ' + g:39}" + "".join(cell(lambda r: r["score"][c][g]) for c in columns))
+    lines += ["", f"{'stage I: greedy rubrics, %':39}{'base':>14}{'stage I':>14}"]
+    for g in GROUPS[:2]:
+        for name, label in (("valid", "valid"), ("key", "right key criteria")):
+            lines.append(f"{g + ': ' + label:39}" + "".join(cell(lambda r: r["stage1"][m][g][name])
+                                                            for m in ("base", "stage1")))
     return "\n".join(lines)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    args = settings_parser(__doc__).parse_args(arguments)
+def read_results(folder: Path) -> dict:
     try:
-        out, settings = settings_from(args)
-        results = evaluate(out, settings)
-        write_lines(out / "results.json", [json.dumps(results, ensure_ascii=False, indent=1)])
+        return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder / 'results.json'}: expected the results of a finished run: {error}") from None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = settings_parser(__doc__)
+    parser.add_argument("--summary", type=Path, nargs="+", metavar="DIR", help="only print the mean of finished runs")
+    args = parser.parse_args(arguments)
+    try:
+        if args.summary:
+            runs = [read_results(folder) for folder in args.summary]
+        else:
+            out, settings = settings_from(args)
+            checkpoints = [out / f"{stage}.pt" for stage in ("base", "stage1", "stage2")]
+            if not all(map(Path.exists, checkpoints)) or not newer(out / "results.json", *checkpoints):
+                results = evaluate(out, settings)
+                write_lines(out / "results.json", [json.dumps(results, ensure_ascii=False, indent=1)])
+            runs = [read_results(out)]
     except (ValueError, OSError) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2
-    print(table(results))
+    print(table(runs))
+    for run in runs:
+        print(f"seed {run['seed']}: {run['parameters']:,} parameters; {run['machine']}; "
+              + ", ".join(f"{stage} {seconds / 60:.1f} min" for stage, seconds in run["seconds"].items()))
     return 0
 
 

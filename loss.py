@@ -143,7 +143,7 @@ def distillation_loss(student_hidden, student_head, teacher_hidden, teacher_head
     return (loss, stats) if return_stats else loss
 
 
-BUFFERS = 8  # [rows, V] at the worst moment, counted by a test: logits, log p, log q and the inside of `_terms`
+BUFFERS = 12  # [rows, V] alive at the worst moment, counted by a test: logits, log p, log q, the inside of `_terms`
 
 
 def _chunks(student_hidden, student_head, teacher_hidden, teacher_head, beta, temperature, top_k, clip, clip_mode,
@@ -155,50 +155,72 @@ def _chunks(student_hidden, student_head, teacher_hidden, teacher_head, beta, te
     dx = torch.empty_like(student_hidden, dtype=dtype) if need_dx else None
     dw = torch.zeros_like(w) if need_dw else None
     total = torch.zeros((), dtype=dtype, device=w.device)
-    stats = []
+    columns = []
     rows = max(1, chunk_bytes // (BUFFERS * v * w.element_size()))
     for start in range(0, n, rows):
         part = slice(start, start + rows)
         x = student_hidden[part].to(dtype)                             # [C, Hs]
-        z = (x @ w.T).div_(temperature)                                # [C, V]
-        z_teacher = (teacher_hidden[part].to(dtype) @ w_teacher.T).div_(temperature)
-        all_q = z.log_softmax(-1)                                    # [C, V], log q of the full softmax
-        all_p = z_teacher.log_softmax(-1)                            # [C, V]
-        log_q, log_p, support = all_q, all_p, None
-        if top_k is not None:
-            support = z_teacher.topk(min(top_k, v)).indices            # [C, k]
-            log_q, log_p = z.gather(-1, support).log_softmax(-1), z_teacher.gather(-1, support).log_softmax(-1)
-        f, g = _terms(log_p, log_q, beta)                              # [C, V or k]
-        divergence = before = f.sum(-1)                                # [C]
-        if clip_mode == "pointwise":
-            g = g.masked_fill_(f > clip, 0.0)
-            divergence = f.clamp(max=clip).sum(-1)
-        factor = (divergence < math.inf).to(dtype)                     # an infinite token has no gradient
-        if clip_mode == "token":
-            factor = (divergence <= clip).to(dtype)
-            divergence = divergence.clamp(max=clip)
-        if clip_mode == "scale":
-            factor = factor * clip / divergence.clamp(min=clip)
-            divergence = divergence.clamp(max=clip)                    # = divergence * factor
-        total += divergence.sum()
+        losses, dz, stats = _rows((x @ w.T).div_(temperature), (teacher_hidden[part].to(dtype) @ w_teacher.T).div_(temperature),
+                                  beta, top_k, clip, clip_mode, need_dx or need_dw, need_stats)
+        total += losses.sum()
+        columns.append(stats)
         if need_dx or need_dw:
-            dz = g.sub_(log_q.exp() * g.sum(-1, keepdim=True)).mul_((factor / (temperature * denominator))[:, None])
-            if support is not None:
-                dz = torch.zeros_like(z).scatter_(-1, support, dz)     # [C, V]
-            if need_dx:
-                dx[part] = dz @ w
-            if need_dw:
-                dw.addmm_(dz.T, x)
-        if need_stats:
-            changed = f.max(-1).values > clip if clip_mode == "pointwise" else \
-                before > clip if clip_mode != "none" else torch.zeros_like(before, dtype=torch.bool)
-            tail = torch.zeros_like(before) if support is None else 1 - all_q.gather(-1, support).exp().sum(-1)
-            stats.append((before, changed, _entropy(all_q), _entropy(all_p), tail.clamp(min=0)))
+            dz = dz.div_(temperature * denominator)                    # [C, V]
+        if need_dx:
+            dx[part] = dz @ w
+        if need_dw:
+            dw.addmm_(dz.T, x)
+        del dz                                                         # before the next chunk's logits
     if need_stats:
-        empty = torch.empty(0, dtype=dtype, device=w.device)
-        columns = [torch.cat(column) for column in zip(*stats)] or [empty, empty.bool(), empty, empty, empty]
-        stats = TokenStats(*columns)
-    return total / denominator, dx, dw, stats
+        none = torch.empty(0, dtype=dtype, device=w.device)
+        columns = columns or [TokenStats(none, none.bool(), none, none, none)]
+        columns = TokenStats(*map(torch.cat, zip(*columns)))
+    return total / denominator, dx, dw, columns
+
+
+def _rows(z, z_teacher, beta, top_k, clip, clip_mode, need_gradient, need_stats):
+    """`token_divergence` by hand, for logits [C, V] that are divided by the temperature already.
+
+    Returns the losses [C], their gradient for z [C, V] (or None), and TokenStats (or None).
+    """
+    support = None if top_k is None else z_teacher.topk(min(top_k, z.shape[-1])).indices               # [C, k]
+    if support is None:
+        log_q, log_p = z.log_softmax(-1), z_teacher.log_softmax(-1)                                    # [C, V]
+    else:
+        log_q, log_p = (t.gather(-1, support).log_softmax(-1) for t in (z, z_teacher))                 # [C, k]
+    stats = None
+    if need_stats:
+        all_q, all_p = (log_q, log_p) if support is None else (z.log_softmax(-1), z_teacher.log_softmax(-1))
+        tail = torch.zeros_like(all_q[:, 0]) if support is None else 1 - all_q.gather(-1, support).exp().sum(-1)
+        entropies = _entropy(all_q), _entropy(all_p)
+        del all_q, all_p
+    shape = z.shape
+    del z, z_teacher
+    f, g = _terms(log_p, log_q, beta)                                  # [C, V or k]
+    del log_p
+    divergence = f.sum(-1)                                             # [C], unclipped
+    if need_stats:
+        clipped = (f.max(-1).values if clip_mode == "pointwise" else divergence) > (math.inf if clip is None else clip)
+        stats = TokenStats(divergence, clipped, *entropies, tail.clamp(min=0))
+    losses, factor = divergence, (divergence < math.inf).to(f.dtype)   # an infinite token has no gradient
+    if clip_mode == "pointwise":
+        g.masked_fill_(f > clip, 0.0)
+        losses = f.clamp_(max=clip).sum(-1)
+        factor = torch.ones_like(factor)
+    elif clip_mode == "token":
+        factor = (divergence <= clip).to(f.dtype)
+        losses = divergence.clamp(max=clip)
+    elif clip_mode == "scale":
+        factor = factor * clip / divergence.clamp(min=clip)
+        losses = divergence.clamp(max=clip)                            # = divergence * factor
+    del f
+    if not need_gradient:
+        return losses, None, stats
+    total = g.sum(-1, keepdim=True)                                    # [C, 1]
+    dz = g.sub_(log_q.exp_().mul_(total)).mul_(factor[:, None])        # [C, V or k]
+    if support is not None:
+        dz = torch.zeros(shape, dtype=dz.dtype, device=dz.device).scatter_(-1, support, dz)            # [C, V]
+    return losses, dz, stats
 
 
 class _WithGradient(torch.autograd.Function):

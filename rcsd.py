@@ -15,7 +15,6 @@ teacher is the starting policy unless --teacher says otherwise; no clip; a step'
 """
 import copy
 import json
-import os
 import random
 import resource
 import sys
@@ -30,7 +29,7 @@ from tqdm import tqdm
 from data.prepare import prepare, write_lines
 from data.tokenizer import Tokenizer
 from loss import distillation_loss
-from model import GPT, GPTConfig, count_parameters, generate
+from model import GPT, GPTConfig, count_parameters, generate, load, load_model, save
 from rubrics import GENERIC, Example, Rubric, correct, load_examples, parse_rubric, prompt, teacher_prompt
 from settings import Settings, device_of, seed_for, settings_from, settings_parser
 
@@ -127,40 +126,6 @@ def update(student: GPT, teacher: GPT | None, rollouts: list[Rollout], optimizer
     return sums if teacher is not None else {"loss": sums["loss"]}
 
 
-# ------------------------------------------------------------------------------------------- checkpoints and logs
-def save(path: Path, content: dict) -> None:
-    """Write a checkpoint whole or not at all: a killed run leaves the old one."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def load(path: Path) -> dict:
-    """Read a checkpoint. Raises ValueError with one line if it is missing or is not one."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such checkpoint; run the stage before it first") from None
-    except Exception as error:
-        raise ValueError(f"{path}: not a checkpoint of this project ({type(error).__name__})") from None
-
-
-def load_model(path: Path, device: torch.device) -> GPT:
-    """The model of a finished stage. Raises ValueError if the stage is not finished or the shapes do not fit."""
-    content = load(path)
-    if content["step"] < content["steps"]:
-        raise ValueError(f"{path}: stopped at step {content['step']} of {content['steps']}; finish it with --resume")
-    try:
-        model = GPT(GPTConfig(**content["config"]))
-        model.load_state_dict(content["model"])
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"{path}: weights and shape do not fit: {str(error).splitlines()[-1].strip()}") from None
-    return model.to(device)
-
-
 # -------------------------------------------------------------------------------------------------------- the loop
 def train(stage: str, out: Path, student: GPT, teacher: GPT | None, rollouts, steps: int, optimizers,
           learning_rate, settings: Settings, resume: bool, measure=lambda rollouts: {}) -> GPT:
@@ -218,7 +183,7 @@ def train(stage: str, out: Path, student: GPT, teacher: GPT | None, rollouts, st
                         old.lerp_(new, 1 - settings.ema_decay)
             tokens, seconds = sum(len(r.completion) for r in rows), time.perf_counter() - began
             row |= {"length": tokens / max(1, len(rows)), "cut": sum(r.cut for r in rows) / max(1, len(rows)),
-                    "tokens_per_s": tokens / seconds, "peak_mb": _peak_mb(student)}
+                    "seconds": seconds, "tokens_per_s": tokens / seconds, "peak_mb": _peak_mb(student)}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             file.flush()
             bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
@@ -385,11 +350,18 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
         "stage1", out, examples, lambda e: prompt(e.question, write="criteria"),
         lambda e: prompt(e.question, rubric=e.rubric, write="criteria"), settings.stage1_steps, settings, resume,
         lambda rows, texts: {"valid": sum(not invalid(t, r.cut) for t, r in zip(texts, rows)) / len(rows)})
+    if newer(out / "rubrics.jsonl", out / "stage1.pt"):
+        return
     questions = read_questions(Path(settings.data or out / "data" / "stage2.jsonl"), tokenizer, settings, limit)
     written = write_rubrics(student, tokenizer, questions, settings)
     write_lines(out / "rubrics.jsonl", (json.dumps(row, ensure_ascii=False) for row in written))
     print(f"stage1: wrote rubrics for {len(written)} questions, {sum(bool(row['problem']) for row in written)} of them "
           f"invalid, {out / 'rubrics.jsonl'}")
+
+
+def newer(result: Path, *inputs: Path) -> bool:
+    """Whether a result was made after all of its inputs, so that it need not be made again."""
+    return result.exists() and all(result.stat().st_mtime_ns >= path.stat().st_mtime_ns for path in inputs)
 
 
 def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
@@ -433,6 +405,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"rcsd.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("rcsd.py: interrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -38,3 +38,4 @@ for stage in data base stage1 stage2; do
   "$PYTHON" rcsd.py "$stage" --preset "$preset" --resume "$@"
 done
 "$PYTHON" evaluate.py --preset "$preset" "$@"
+echo "train.sh: $((SECONDS / 60)) min $((SECONDS % 60)) s"

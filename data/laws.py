@@ -2,7 +2,7 @@
 
 A law is one relation between named quantities, written for its usual subject ("force = mass × acceleration"),
 with a unit for each quantity, four one-sentence scenes that say nothing about the answer, and where it comes from.
-The last scene of a law is held out: only the hard test set uses it. `generate.py` solves each relation for each of
+The last scene of a law is held out: only the hard test set uses it. `problems.py` solves each relation for each of
 its quantities. Units are chosen so that whole numbers from 2 to 12 (sums: 2 to 30) are plausible values and no
 conversion factor hides in a relation (kN × ms is N·s); `values` says where another range is.
 

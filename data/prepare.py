@@ -25,8 +25,11 @@ from pathlib import Path
 if __name__ == "__main__":  # `python data/prepare.py` starts in data/: let it find its siblings
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data.generate import draw, example, invented, rubric
+from tqdm import tqdm
+
+from data.generate import example, rubric
 from data.laws import BY_NAME, CHAINS, FIELDS
+from data.problems import draw, invented
 from data.tokenizer import SPECIALS, save_ranks, train_bpe
 from rubrics import GENERIC, Example, Rubric, key_relations, prompt
 
@@ -132,7 +135,7 @@ def prepare(out: Path, *, seed: int, base_rows: int, exposure_count: int, exposu
     for name, rows in sets.items():
         write_lines(out / f"{name}.jsonl", (e.to_json() for e in rows))
     exposures = questions("exposure", exposure_count, "train", seed, new_share=1)
-    rows = list(corpus(base_rows, exposures, exposure_share, seed))
+    rows = list(tqdm(corpus(base_rows, exposures, exposure_share, seed), "data", base_rows, mininterval=1))
     write_lines(out / "base.jsonl", (json.dumps({"sections": s}, ensure_ascii=False) for s in rows))
     texts = (text for sections in rows for _, text in sections)
     save_ranks(train_bpe(texts, vocab_size - len(SPECIALS)), out / "tokenizer.txt")

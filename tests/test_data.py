@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
-import data.generate as generate
+import data.problems as problems
 import data.prepare as prepare_module
-from data.generate import (SMALLER, chain_tuples, comparison, draw, example, forms, invented, invented_law, key_of,
-                           one_step, question, rubric, solution, split_of, split_tuples, tuples, units_of)
+from data.generate import example, question, rubric, solution
 from data.laws import BY_NAME, CHAINS, FIELDS, LAWS, Law
 from data.prepare import (IMPERFECT, KINDS, USES, imperfect, imperfect_solution, main, noisy_rubric, prepare,
                           questions, reduced_rubric, sample, show, shuffled_rubrics)
+from data.problems import (SMALLER, chain_tuples, comparison, draw, forms, invented, invented_law, key_of, one_step,
+                           split_of, split_tuples, tuples, units_of)
 from rubrics import (GENERIC, Criterion, Rubric, canonical, correct, final_answer, grade, key_relations,
                      load_examples, satisfied)
 
@@ -345,7 +346,7 @@ def test_invented_problems_are_well_formed():
 
 
 def test_no_invented_law_is_a_real_one(monkeypatch):
-    monkeypatch.setattr(generate, "_REAL_NAMES", ["acceleration", "force", "mass", "speed"])
+    monkeypatch.setattr(problems, "_REAL_NAMES", ["acceleration", "force", "mass", "speed"])
     drawn = [frozenset(units_of(invented_law(random.Random(seed)))) for seed in range(200)]
     assert {"force", "mass", "speed"} in drawn and {"force", "mass", "acceleration"} not in drawn
 

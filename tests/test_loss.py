@@ -1,13 +1,14 @@
 """The divergence against a float64 formula written another way, and the chunked loss against autograd."""
 import itertools
 import math
+import weakref
 
 import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from loss import CLIP_MODES, distillation_loss, token_divergence
+from loss import BUFFERS, CLIP_MODES, distillation_loss, token_divergence
 
 BETAS, TEMPERATURES, TOP_K = (0.0, 0.1, 0.5, 0.9, 1.0), (0.6, 1.0, 2.5), (None, 1, 4, 99)
 CLIPS = (("none", None), ("pointwise", 0.05), ("token", 0.4), ("scale", 0.2))
@@ -60,7 +61,8 @@ def test_value_against_the_formula_and_gradient_against_autograd(beta, temperatu
         wanted = [oracle(a, b, beta, temperature, top_k, bound, mode)
                   for a, b in zip((x @ w.T).tolist(), (y @ u.T).tolist())]
         torch.testing.assert_close(plain, torch.tensor(wanted, dtype=torch.float64), atol=1e-12, rtol=1e-10)
-        chunked, stats = distillation_loss(x, w, y, u, **settings, chunk_bytes=rows * 13 * 8 * 8, return_stats=True)
+        chunked, stats = distillation_loss(x, w, y, u, **settings, chunk_bytes=rows * 13 * 8 * BUFFERS,
+                                           return_stats=True)
         torch.testing.assert_close(chunked, plain.mean(), atol=1e-12, rtol=1e-10)
         for a, b in zip(torch.autograd.grad(chunked, (x, w)), torch.autograd.grad(plain.mean(), (x, w))):
             torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-9)
@@ -190,7 +192,7 @@ class Largest(TorchDispatchMode):
 def test_never_holds_all_logits_and_does_no_gradient_work_under_no_grad():
     x, w, y, u = states(300, v=200, dtype=torch.float32)
     with Largest() as seen:
-        distillation_loss(x, w, y, u, chunk_bytes=10 * 200 * 8 * 4).backward()
+        distillation_loss(x, w, y, u, chunk_bytes=10 * 200 * BUFFERS * 4).backward()
     assert 10 * 200 <= seen.numel <= max(10 * 200, 300 * 7, 200 * 7) < 300 * 200
     with Largest() as with_gradient:
         distillation_loss(x, w, y, u)
@@ -200,6 +202,44 @@ def test_never_holds_all_logits_and_does_no_gradient_work_under_no_grad():
     with Largest() as frozen:
         distillation_loss(x, w.detach(), y, u)
     assert frozen.products == 3
+
+
+class Alive(TorchDispatchMode):
+    """Counts the bytes of the tensors that are alive at once."""
+    def __init__(self):
+        super().__init__()
+        self.alive, self.now, self.peak = {}, 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for t in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(t, torch.Tensor) and (pointer := t.untyped_storage()._cdata) not in self.alive:
+                self.alive[pointer] = t.untyped_storage().nbytes()
+                self.now += self.alive[pointer]
+                weakref.finalize(t.untyped_storage(), self.drop, pointer)
+        self.peak = max(self.peak, self.now)
+        return out
+
+    def drop(self, pointer):
+        self.now -= self.alive.pop(pointer, 0)
+
+
+def test_the_chunks_stay_within_their_byte_budget():
+    worst = 0
+    for beta, top_k, (mode, clip), stats in itertools.product((0.0, 0.5, 1.0), (None, 20), CLIPS, (False, True)):
+        x, w, y, u = states(64, v=4096, dtype=torch.float32)
+        budget = 8 * 4096 * 4 * BUFFERS  # 8 rows at a time
+        with Alive() as seen:
+            distillation_loss(x, w, y, u, beta=beta, top_k=top_k, clip=clip, clip_mode=mode, chunk_bytes=budget,
+                              return_stats=stats)
+        worst = max(worst, (seen.peak - 2 * w.numel() * 4) / (budget / BUFFERS))
+    assert BUFFERS - 1 < worst <= BUFFERS
+
+
+def test_the_teacher_gets_no_gradient_from_the_plain_form():
+    z, t = logits(3, 5, 0).requires_grad_(), logits(3, 5, 1).requires_grad_()
+    token_divergence(z, t, beta=0.5).sum().backward()
+    assert z.grad is not None and t.grad is None
 
 
 @pytest.mark.parametrize("beta, top_k", [(0.0, None), (0.5, None), (1.0, 4)])

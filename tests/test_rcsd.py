@@ -13,10 +13,9 @@ import pytest
 import torch
 
 import evaluate
-import rcsd
 from data.tokenizer import Tokenizer, train_bpe
 from loss import token_divergence
-from model import GPT, GPTConfig
+from model import GPT, GPTConfig, load, save
 from rcsd import Rollout, bucketed, completion_hidden, encode, micro_batches, update
 from rubrics import Criterion, Rubric, prompt
 from settings import PRESETS, Settings, seed_for
@@ -229,7 +228,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bits(finished, tmp_path
     assert kills >= 2
     run([stage], out, "--resume")
     assert same(weights(out / f"{stage}.pt"), weights(finished / f"{stage}.pt"))
-    strip = lambda path: [{k: v for k, v in json.loads(line).items() if k not in ("tokens_per_s", "peak_mb")}
+    strip = lambda path: [{k: v for k, v in json.loads(line).items() if k not in ("seconds", "tokens_per_s", "peak_mb")}
                           for line in path.read_text().splitlines()]
     assert strip(out / f"{stage}.jsonl") == strip(finished / f"{stage}.jsonl")
     assert not list(out.glob("*.tmp"))
@@ -251,7 +250,7 @@ def test_the_ema_teacher_starts_as_a_copy_and_survives_a_kill(finished, tmp_path
         time.sleep(0.001)
     process.kill()
     process.wait()
-    assert rcsd.load(halves / "stage2.pt")["step"] < TINY["stage2_steps"]
+    assert load(halves / "stage2.pt")["step"] < TINY["stage2_steps"]
     run(["stage2"], halves, *flags, "--resume")
     assert same(weights(whole / "stage2.pt"), weights(halves / "stage2.pt"))
     assert not same(weights(whole / "stage2.pt"), weights(finished / "stage2.pt"))
@@ -261,8 +260,8 @@ def test_another_seed_gives_other_weights_and_samples(finished, tmp_path):
     assert seed_for(Settings(seed=0), "x") != seed_for(Settings(seed=1), "x")
     link_inputs(finished, tmp_path / "a", "base.pt", "rubrics.jsonl")
     (tmp_path / "a" / "base.pt").unlink()
-    content = rcsd.load(finished / "base.pt")
-    rcsd.save(tmp_path / "a" / "base.pt", content)
+    content = load(finished / "base.pt")
+    save(tmp_path / "a" / "base.pt", content)
     run(["stage2"], tmp_path / "a", "--seed", "1")
     assert not same(weights(tmp_path / "a" / "stage2.pt"), weights(finished / "stage2.pt"))
 
@@ -359,11 +358,11 @@ def test_broken_or_foreign_checkpoints_are_named(finished, tmp_path):
     done = run(["stage2"], out, check=False)
     assert done.returncode == 2 and "base.pt" in done.stderr and "Traceback" not in done.stderr
     (out / "base.pt").unlink()
-    rcsd.save(out / "base.pt", rcsd.load(finished / "base.pt") | {"step": 3})
+    save(out / "base.pt", load(finished / "base.pt") | {"step": 3})
     done = run(["stage2"], out, check=False)
     assert done.returncode == 2 and "step 3 of 6" in done.stderr
-    content = rcsd.load(finished / "base.pt")
-    rcsd.save(out / "base.pt", content | {"config": content["config"] | {"width": 64}})
+    content = load(finished / "base.pt")
+    save(out / "base.pt", content | {"config": content["config"] | {"width": 64}})
     done = run(["stage2"], out, check=False)
     assert done.returncode == 2 and "base.pt" in done.stderr and "Traceback" not in done.stderr
 
@@ -374,14 +373,22 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path):
     assert done.returncode == 2 and "file" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_full_disk_keeps_the_old_checkpoint(tmp_path):
-    rcsd.save(tmp_path / "a.pt", {"step": 1})
-    class Full:
-        def __reduce__(self):
-            raise OSError(28, "No space left on device")
-    with pytest.raises(OSError):
-        rcsd.save(tmp_path / "a.pt", {"step": Full()})
-    assert rcsd.load(tmp_path / "a.pt") == {"step": 1}
+def test_a_full_disk_is_named_and_keeps_the_old_checkpoint(finished, tmp_path):
+    """A limit on the size of files stands in for a full disk."""
+    link_inputs(finished, tmp_path / "out")
+    run(["base"], tmp_path / "out", "--save-seconds", "0", "--base-steps", "6")
+    whole = (tmp_path / "out" / "base.pt").read_bytes()
+    stopped = load(tmp_path / "out" / "base.pt") | {"step": 5}
+    torch.save(stopped | {"optimizers": [], "ema": None}, tmp_path / "out" / "base.pt")
+    before = (tmp_path / "out" / "base.pt").read_bytes()
+    code = ("import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); import rcsd; sys.exit(rcsd.main(sys.argv[1:]))")
+    done = subprocess.run([sys.executable, "-c", code, "base", "--preset", "smoke", "--out", str(tmp_path / "out"), *FLAGS,
+                           "--resume"], cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert len(whole) > 20000 and done.returncode == 2 and "Traceback" not in done.stderr
+    assert "base.pt: the checkpoint could not be written" in done.stderr
+    assert (tmp_path / "out" / "base.pt").read_bytes() == before
+    assert not list((tmp_path / "out").glob("*.tmp"))
 
 
 def test_presets_are_valid():

@@ -34,7 +34,8 @@ def group_of(e: Example) -> str:
     return f"hard: unseen {'two-step' if e.meta['kind'] == 'two-step' else 'phrasing'}, {knowledge}"
 
 
-def answer_all(model: GPT, tokenizer: Tokenizer, examples: list[Example], settings, rubrics=None, note="") -> list[dict]:
+def answer_all(model: GPT, tokenizer: Tokenizer, examples: list[Example], settings, rubrics=None,
+               note="") -> list[dict]:
     """Greedy answers: {"id", "group", "kind", "text", "correct", "score", "cut"} for each question.
 
     `rubrics` (by question id) puts a rubric into the context. `score` is the reference rubric's RaR score.
@@ -125,10 +126,12 @@ def table(runs: list[dict]) -> str:
     lines = [f"{'accuracy, %':39}" + "".join(f"{c.partition(', ')[0]:>14}" for c in columns),
              f"{'':34}{'n':>5}" + "".join(f"{c.partition(', ')[2].replace('rubric', 'rubr.'):>14}" for c in columns)]
     for g in GROUPS:
-        lines.append(f"{g:34}{runs[0]['questions'][g]:5}" + "".join(cell(lambda r: r["accuracy"][c][g]) for c in columns))
+        lines.append(f"{g:34}{runs[0]['questions'][g]:5}"
+                     + "".join(cell(lambda r: r["accuracy"][c][g]) for c in columns))
     for g in GROUPS[:2]:
         for kind in runs[0]["kinds"]["base"][g]:
-            lines.append(f"{'  ' + g + ', ' + kind:39}" + "".join(cell(lambda r: r["kinds"][c][g][kind]) for c in columns))
+            lines.append(f"{'  ' + g + ', ' + kind:39}"
+                         + "".join(cell(lambda r: r["kinds"][c][g][kind]) for c in columns))
     for g in GROUPS[:2]:
         lines.append(f"{'rubric score, ' + g:39}" + "".join(cell(lambda r: r["score"][c][g]) for c in columns))
     lines += ["", f"{'stage I: greedy rubrics, %':39}{'base':>14}{'stage I':>14}"]

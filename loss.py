@@ -160,7 +160,8 @@ def _chunks(student_hidden, student_head, teacher_hidden, teacher_head, beta, te
     for start in range(0, n, rows):
         part = slice(start, start + rows)
         x = student_hidden[part].to(dtype)                             # [C, Hs]
-        losses, dz, stats = _rows((x @ w.T).div_(temperature), (teacher_hidden[part].to(dtype) @ w_teacher.T).div_(temperature),
+        losses, dz, stats = _rows((x @ w.T).div_(temperature),
+                                  (teacher_hidden[part].to(dtype) @ w_teacher.T).div_(temperature),
                                   beta, top_k, clip, clip_mode, need_dx or need_dw, need_stats)
         total += losses.sum()
         columns.append(stats)

@@ -105,8 +105,9 @@ def update(student: GPT, teacher: GPT | None, rollouts: list[Rollout], optimizer
                     seen = completion_hidden(teacher, [(r.teacher_prompt, r.completion) for r in batch])  # [N, width]
         if teacher is None:
             targets = torch.tensor([i for r in batch for i in r.completion], device=device)           # [N]
-            weights = torch.tensor([w for r in batch for w in r.weights or [1.0] * len(r.completion)], device=device)  # [N]
-            nll = F.cross_entropy((hidden @ student.head_weight.T).float(), targets, reduction="none")      # [N]
+            weights = [w for r in batch for w in r.weights or [1.0] * len(r.completion)]
+            weights = torch.tensor(weights, device=device)                                            # [N]
+            nll = F.cross_entropy((hidden @ student.head_weight.T).float(), targets, reduction="none")  # [N]
             loss = nll @ weights / count
         else:
             loss, stats = distillation_loss(
@@ -209,7 +210,7 @@ def read_tokenizer(out: Path) -> Tokenizer:
 
 
 def read_questions(path: Path, tokenizer: Tokenizer, settings: Settings, limit: int) -> list[Example]:
-    """Questions of a data file whose prompts leave room for a completion; says what it drops. ValueError if none does."""
+    """Questions whose prompts leave room for a completion; says what it drops. ValueError if none does."""
     examples, report = load_examples(path)
     fitting = [e for e in examples if len(encode(tokenizer, prompt(e.question, rubric=e.rubric))) <= limit]
     if settings.data:
@@ -339,7 +340,7 @@ def invalid(text: str, cut: bool) -> str:
 
 
 def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
-    """Stage I: the rubric student sees x, the rubric teacher x and the reference rubric; then it writes for stage II."""
+    """Stage I: the rubric student sees x, its teacher x and the reference rubric; then it writes for stage II."""
     tokenizer = read_tokenizer(out)
     limit = settings.context - settings.max_new_tokens
     path = Path(settings.data or out / "data" / "stage1.jsonl")
@@ -388,7 +389,8 @@ def choose_rubrics(out: Path, examples: list[Example], settings: Settings) -> di
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     learned = {row["id"]: GENERIC if row["problem"] else parse_rubric(row["text"]) for row in rows}
     if missing := [e.id for e in examples if e.id not in learned]:
-        raise ValueError(f"{path}: no rubric for question {missing[0]} and {len(missing) - 1} more; run stage1 on this data")
+        raise ValueError(f"{path}: no rubric for question {missing[0]} and {len(missing) - 1} more; "
+                         "run stage1 on this data")
     return learned
 
 

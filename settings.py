@@ -65,14 +65,16 @@ class Settings:
 
     def __post_init__(self):
         for f in fields(self):
-            value, least = getattr(self, f.name), 0 if f.default == 0 or f.name in ("exposure_share", "save_seconds") else 1
+            value, flag = getattr(self, f.name), f"--{f.name.replace('_', '-')}"
+            least = 1 if f.type is int and f.default > 0 else 0
             if f.metadata["choices"] and value not in f.metadata["choices"]:
-                raise ValueError(f"--{f.name}: expected one of {', '.join(f.metadata['choices'])}, got {value!r}")
-            if f.type is int and value < least or f.type is float and not 0 <= value < float("inf"):
-                raise ValueError(f"--{f.name.replace('_', '-')}: expected a number of at least {least}, got {value}")
+                raise ValueError(f"{flag}: expected one of {', '.join(f.metadata['choices'])}, got {value!r}")
+            if f.type in (int, float) and not least <= value < float("inf"):
+                raise ValueError(f"{flag}: expected a number of at least {least}, got {value}")
         for name in ("beta", "exposure_share", "ema_decay", "prompt_weight"):
             if getattr(self, name) > 1:
-                raise ValueError(f"--{name.replace('_', '-')}: expected a number from 0 to 1, got {getattr(self, name)}")
+                raise ValueError(f"--{name.replace('_', '-')}: expected a number from 0 to 1, "
+                                 f"got {getattr(self, name)}")
         if self.temperature == 0:
             raise ValueError("--temperature: expected more than 0: the loss divides by it")
         if (self.clip_mode == "none") != (self.clip == 0):

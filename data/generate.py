@@ -73,7 +73,8 @@ def solution(problem: Problem) -> str:
             return "1" if n != name else f"({_fraction(factor)})" if factor < 1 else _fraction(factor)
 
         bare = replace(form, coefficient="").expression(show)
-        lines = [form.relation, f"factor = {bare} = {_fraction(_factor(p))}"]
+        changes = ", ".join(f"{n}: {_fraction(factor) if n == name else 1}" for n in form.names)
+        lines = [form.relation, changes, f"factor = {bare} = {_fraction(_factor(p))}"]
     if p.converted:
         lines.append(f"{p.converted} = {p.stated(p.converted)} = {p.measure(p.converted)}")
     if p.kind != "comparison":

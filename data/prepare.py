@@ -34,16 +34,17 @@ from data.tokenizer import SPECIALS, save_ranks, train_bpe
 from rubrics import GENERIC, Example, Rubric, key_relations, prompt
 
 KINDS = ("one-step", "conversion", "comparison", "two-step")
-KIND_SHARES = (0.5, 0.15, 0.15, 0.2)
+KIND_SHARES = (0.45, 0.15, 0.2, 0.2)
 
 # Stage 0: solve known laws unaided, solve invented laws from a context, write
 # rubrics. The new laws appear only in a few solved questions, so that an unaided student has something to build on.
 MIX = (
-    ("known", 0.36),            # question -> solution, known laws
+    ("known", 0.34),            # question -> solution, known laws
     ("read", 0.34),             # question + context -> solution, invented laws
-    ("uninformative", 0.06),    # question + rubric without its key criterion -> solution, known laws
-    ("write", 0.11),            # question -> rubric, known laws
-    ("rewrite", 0.13),          # question + reference rubric -> rubric in other words, known and invented laws
+    ("informed", 0.05),         # question + rubric -> solution, known laws
+    ("uninformative", 0.05),    # question + rubric without its key criterion -> solution, known laws
+    ("write", 0.10),            # question -> rubric, known laws
+    ("rewrite", 0.12),          # question + reference rubric -> rubric in other words, known and invented laws
 )
 CONTEXTS = (("rubric", 0.7), ("rubric+answer", 0.1), ("solution", 0.1), ("answer", 0.1))
 
@@ -72,6 +73,8 @@ def corpus(count: int, exposures: list[Example], exposure_share: float, seed: in
             sections = prompt(e.question, rubric=e.rubric if "rubric" in sees else None,
                               answer=e.answer if "answer" in sees else "",
                               solution=e.solution if sees == "solution" else "")
+        elif task == "informed":
+            sections = prompt(e.question, rubric=e.rubric)
         elif task == "uninformative":
             rest = tuple(c for c in e.rubric.criteria if c.title != "Relation")
             sections = prompt(e.question, rubric=GENERIC if rng.random() < 0.4 else Rubric(rest))
@@ -152,19 +155,19 @@ def imperfect_solution(solution: str, rng: random.Random) -> str:
     Raises ValueError if no line of the solution has a relation.
     """
     lines = solution.split("\n")
-    compares = [line.startswith("factor = ") for line in lines] + [False]
 
-    def wrong(i):
-        work, equals, result = lines[i].rpartition(" = ")
-        if compares[i + 1]:  # a comparison works out the factor on the line after its relation, which has no result
-            work, equals, result = lines[i], "", ""
+    def turned(line):  # all but its result
+        work, equals, result = line.rpartition(" = ")
         return work.translate(_WRONG) + equals + result
 
-    steps = [i for i, line in enumerate(lines) if wrong(i) != line and not compares[i]]
-    if not steps:
+    if factors := [i for i, line in enumerate(lines) if line.startswith("factor = ")]:
+        wrong = {0: lines[0].translate(_WRONG), factors[0]: turned(lines[factors[0]])}  # a comparison: both go together
+    else:
+        steps = [i for i, line in enumerate(lines) if turned(line) != line]
+        wrong = {i: turned(lines[i]) for i in rng.sample(steps, min(1, len(steps)))}
+    if not any(wrong[i] != lines[i] for i in wrong):
         raise ValueError(f"solution: expected a line with a relation, such as 'a = b × c = 12', got {solution[:60]!r}")
-    step = rng.choice(steps)
-    return "\n".join(wrong(i) if i == step or i == step + 1 and compares[i] else line for i, line in enumerate(lines))
+    return "\n".join(wrong.get(i, line) for i, line in enumerate(lines))
 
 
 def noisy_rubric(rubric: Rubric, rng: random.Random) -> Rubric:
@@ -277,10 +280,10 @@ def main(argv: list[str] | None = None) -> None:
     what.add_argument("--show", type=int, metavar="N", help="print N examples")
     what.add_argument("--out", type=Path, metavar="DIR", help="write the files into this folder")
     parser.add_argument("--seed", type=int, default=0)
-    for name, default in (("base-rows", 160_000), ("exposure-count", 64), ("stage1-questions", 1200),
+    for name, default in (("base-rows", 160_000), ("exposure-count", 32), ("stage1-questions", 1200),
                           ("stage2-questions", 1600), ("test-questions", 400), ("vocab-size", 1280)):
         parser.add_argument("--" + name, type=int, default=default, metavar="N", help=f"({default})")
-    parser.add_argument("--exposure-share", type=float, default=0.01, metavar="X", help="(0.01)")
+    parser.add_argument("--exposure-share", type=float, default=0.003, metavar="X", help="(0.003)")
     args = vars(parser.parse_args(argv))
     count, out = args.pop("show"), args.pop("out")
     for name, value in {"show": 1 if count is None else count, **args}.items():

@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import product
 from math import isqrt
 
-from data.laws import BY_NAME, CHAINS, LAWS, Chain, Law
+from data.laws import BY_NAME, CHAINS, LAWS, TENS, Chain, Law
 
 SMALLER = {  # unit -> (smaller unit, how many of it): what a conversion question states instead
     "kg": ("g", 1000), "m": ("cm", 100), "A": ("mA", 1000), "V": ("mV", 1000), "N": ("mN", 1000),
@@ -149,7 +149,7 @@ def free_values(law: Law) -> tuple[list[str], list[tuple[int, ...]]]:
     free = names[1:]
     if form.signs and form.signs[1][0] < 0:  # y = a − b: draw y and b, so that nothing is negative
         free = [names[0], names[2]]
-    default = tuple(range(2, 31) if form.signs else range(2, 13))
+    default = tuple(range(2, 13))
     return free, [law.values.get(name, default) for name in free]
 
 
@@ -335,7 +335,11 @@ def invented_law(rng: random.Random) -> Law:
     small = tuple(rng.choice(range(2, 13)) for _ in range(3))
     values = {name: small for name in names[1:]} if count == 4 else {}
     if "½" in shape:
-        values = {names[1]: (2, 4, 6, 8, 10, 12)}
+        values = {names[1]: tuple(range(2, 25, 2)), names[2]: (2, 3, 10)}
+    elif "²" in shape:
+        values = {names[1]: (2, 3, 10)}
+    elif shape == SHAPES[0][0] and rng.random() < 0.1:
+        values = {names[2]: TENS}
     units = tuple(rng.choices(_REAL_UNITS, k=count))
     return Law("invented", "invented", shape.format(*names), units, (scene, scene), "nowhere", values=values)
 

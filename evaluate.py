@@ -10,6 +10,7 @@ import json
 import platform
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from data.prepare import write_lines
 from data.tokenizer import Tokenizer
-from model import GPT, count_parameters, generate, load_model
+from model import GPT, count_parameters, generate, load, load_model
 from rcsd import encode, newer, read_tokenizer, write_rubrics
 from rubrics import GENERIC, Example, Rubric, correct, grade, key_relations, load_examples, parse_rubric, prompt
 from settings import device_of, settings_from, settings_parser
@@ -77,21 +78,23 @@ def by_group(rows: list[dict], name: str) -> dict[str, float]:
 
 def evaluate(out: Path, settings) -> dict:
     """All measures of a finished run. Raises ValueError if a stage is missing or unfinished."""
+    made = load(out / "stage2.pt")["settings"]  # what the run was, whatever the flags say now
+    settings = replace(settings, **made)
     tokenizer, device = read_tokenizer(out), device_of(settings)
     models = {name: load_model(out / f"{name}.pt", device).eval() for name in ("base", "stage1", "stage2")}
     examples = [e for name in ("known", "new", "hard") for e in load_examples(out / "data" / f"test_{name}.jsonl")[0]]
     reference = {e.id: e.rubric for e in examples}
-    stage1 = {}
-    for name in ("base", "stage1"):
-        stage1[name], usable = judge_rubrics(write_rubrics(models[name], tokenizer, examples, settings), examples)
+    written = {name: write_rubrics(models[name], tokenizer, examples, settings) for name in ("base", "stage1")}
+    stage1 = {name: judge_rubrics(rows, examples)[0] for name, rows in written.items()}
+    learned = judge_rubrics(written["stage1"], examples)[1]
     answers = {
         "base": answer_all(models["base"], tokenizer, examples, settings, note="base"),
         "teacher, reference rubric": answer_all(models["base"], tokenizer, examples, settings, reference, "teacher"),
-        "teacher, learned rubric": answer_all(models["base"], tokenizer, examples, settings, usable, "teacher"),
+        "teacher, learned rubric": answer_all(models["base"], tokenizer, examples, settings, learned, "teacher"),
         "student": answer_all(models["stage2"], tokenizer, examples, settings, note="student"),
     }
     return {
-        "seed": settings.seed, "parameters": count_parameters(models["base"]),
+        "settings": made, "parameters": count_parameters(models["base"]),
         "machine": f"{platform.machine()}, {device}, torch {torch.__version__}, {torch.get_num_threads()} threads",
         "questions": {g: sum(group_of(e) == g for e in examples) for g in GROUPS},
         "accuracy": {name: by_group(rows, "correct") for name, rows in answers.items()},
@@ -109,7 +112,8 @@ def evaluate(out: Path, settings) -> dict:
 
 def seconds_of(log: Path) -> float:
     """Time of a stage's steps, from its log."""
-    return sum(json.loads(line)["seconds"] for line in log.read_text(encoding="utf-8").splitlines())
+    with open(log, encoding="utf-8") as file:
+        return sum(json.loads(line)["seconds"] for line in file)
 
 
 def table(runs: list[dict]) -> str:
@@ -166,9 +170,12 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("evaluate.py: interrupted", file=sys.stderr)
+        return 130
     print(table(runs))
     for run in runs:
-        print(f"seed {run['seed']}: {run['parameters']:,} parameters; {run['machine']}; "
+        print(f"seed {run['settings']['seed']}: {run['parameters']:,} parameters; {run['machine']}; "
               + ", ".join(f"{stage} {seconds / 60:.1f} min" for stage, seconds in run["seconds"].items()))
     return 0
 

@@ -289,11 +289,14 @@ def save(path: Path, content: dict) -> None:
 def load(path: Path) -> dict:
     """Read a checkpoint. Raises ValueError with one line if it is missing or is not one."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such checkpoint; run the stage before it first") from None
-    except Exception as error:
+    except Exception as error:  # a foreign file can fail in any way
         raise ValueError(f"{path}: not a checkpoint of this project ({type(error).__name__})") from None
+    if not isinstance(content, dict) or not content.keys() >= {"step", "steps", "settings", "config", "model"}:
+        raise ValueError(f"{path}: not a checkpoint of this project")
+    return content
 
 
 def load_model(path: Path, device: torch.device) -> GPT:

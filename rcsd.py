@@ -30,7 +30,7 @@ from data.prepare import prepare, write_lines
 from data.tokenizer import Tokenizer
 from loss import distillation_loss
 from model import GPT, GPTConfig, count_parameters, generate, load, load_model, save
-from rubrics import GENERIC, Example, Rubric, correct, load_examples, parse_rubric, prompt, teacher_prompt
+from rubrics import GENERIC, SEES, Example, Rubric, correct, load_examples, parse_rubric, prompt, teacher_prompt
 from settings import Settings, device_of, seed_for, settings_from, settings_parser
 
 
@@ -101,8 +101,8 @@ def update(student: GPT, teacher: GPT | None, rollouts: list[Rollout], optimizer
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.dtype == "bfloat16"):
             hidden = completion_hidden(student, [(r.prompt, r.completion) for r in batch])             # [N, width]
             if teacher is not None:
-                with torch.no_grad():
-                    seen = completion_hidden(teacher, [(r.teacher_prompt, r.completion) for r in batch])  # [N, width]
+                with torch.no_grad():  # after the student: casts that autocast caches here would carry no gradient
+                    teacher_hidden = completion_hidden(teacher, [(r.teacher_prompt, r.completion) for r in batch])
         if teacher is None:
             targets = torch.tensor([i for r in batch for i in r.completion], device=device)           # [N]
             weights = [w for r in batch for w in r.weights or [1.0] * len(r.completion)]
@@ -111,7 +111,7 @@ def update(student: GPT, teacher: GPT | None, rollouts: list[Rollout], optimizer
             loss = nll @ weights / count
         else:
             loss, stats = distillation_loss(
-                hidden, student.head_weight, seen, teacher.head_weight, beta=settings.beta,
+                hidden, student.head_weight, teacher_hidden, teacher.head_weight, beta=settings.beta,
                 temperature=settings.temperature, top_k=settings.top_k_loss or None, clip=settings.clip or None,
                 clip_mode=settings.clip_mode, denominator=count, return_stats=True)
             sums["entropy"] += stats.student_entropy.sum().item() / count
@@ -128,9 +128,9 @@ def update(student: GPT, teacher: GPT | None, rollouts: list[Rollout], optimizer
 
 
 # -------------------------------------------------------------------------------------------------------- the loop
-def train(stage: str, out: Path, student: GPT, teacher: GPT | None, rollouts, steps: int, optimizers,
-          learning_rate, settings: Settings, resume: bool, measure=lambda rollouts: {}) -> GPT:
-    """The one training loop: `rollouts(step)` gives the rows, `update` learns from them.
+def train(stage: str, out: Path, student: GPT, teacher: GPT | None, draw_rows, steps: int, optimizers,
+          learning_rate, settings: Settings, resume: bool, measure=lambda rows: {}) -> GPT:
+    """The one training loop: `draw_rows(step)` rolls out, `update` learns from the rows, `measure` logs them.
 
     Everything random in a step comes from (seed, stage, step), so a checkpoint holds weights, optimizer and step, and a
     killed run goes on to the same bits. `learning_rate(step)` scales each optimizer's own rate.
@@ -143,10 +143,7 @@ def train(stage: str, out: Path, student: GPT, teacher: GPT | None, rollouts, st
         if not resume:
             raise ValueError(f"{path} is there already: pass --resume to go on with it, or another --out")
         content = load(path)
-        for name, value in wanted.items():
-            if content["settings"].get(name) != value:
-                raise ValueError(f"{path} was made with {name}={content['settings'].get(name)!r}, not {value!r}: "
-                                 "use the same settings or another --out")
+        same_settings(path, content["settings"], wanted)
         if content["config"] != asdict(student.config):
             raise ValueError(f"{path} holds a model of another shape: {content['config']}")
         student.load_state_dict(content["model"])
@@ -167,7 +164,7 @@ def train(stage: str, out: Path, student: GPT, teacher: GPT | None, rollouts, st
             content["ema"] = ema.state_dict() if ema is not None else None
         save(path, content)
 
-    kept = log.read_text(encoding="utf-8").splitlines()[:start] if start else []
+    kept = log.read_text(encoding="utf-8").split("\n")[:start] if start else []
     write_lines(log, kept)
     saved, bar = time.monotonic(), tqdm(range(start, steps), stage, initial=start, total=steps, mininterval=1)
     with open(log, "a", encoding="utf-8") as file:
@@ -176,7 +173,7 @@ def train(stage: str, out: Path, student: GPT, teacher: GPT | None, rollouts, st
             for optimizer, initial in zip(optimizers, rates):
                 for group, rate in zip(optimizer.param_groups, initial):
                     group["lr"] = rate * learning_rate(step)
-            rows = rollouts(step)
+            rows = draw_rows(step)
             row = {"step": step, **update(student, teacher, rows, optimizers, settings), **measure(rows)}
             if ema is not None:
                 with torch.no_grad():
@@ -195,6 +192,14 @@ def train(stage: str, out: Path, student: GPT, teacher: GPT | None, rollouts, st
     return student
 
 
+def same_settings(path: Path, made: dict, wanted: dict) -> None:
+    """Raises ValueError naming the first setting in which a file differs from what is wanted."""
+    for name, value in wanted.items():
+        if made.get(name) != value:
+            raise ValueError(f"{path} was made with {name}={made.get(name)!r}, not {value!r}: "
+                             "use the same settings or another --out")
+
+
 def _peak_mb(model: GPT) -> int:
     if model.head_weight.is_cuda:
         return torch.cuda.max_memory_allocated() >> 20
@@ -209,18 +214,25 @@ def read_tokenizer(out: Path) -> Tokenizer:
         raise ValueError(f"{out / 'data'}: no data yet; run `python rcsd.py data` with the same --out first") from None
 
 
-def read_questions(path: Path, tokenizer: Tokenizer, settings: Settings, limit: int) -> list[Example]:
-    """Questions whose prompts leave room for a completion; says what it drops. ValueError if none does."""
+def read_questions(path: Path, settings: Settings) -> list[Example]:
+    """The questions of a data file; for a file of the user's own it says what was kept and why the rest was dropped."""
     examples, report = load_examples(path)
-    fitting = [e for e in examples if len(encode(tokenizer, prompt(e.question, rubric=e.rubric))) <= limit]
     if settings.data:
         print(report)
-    if len(fitting) < len(examples):
-        print(f"{path}: dropped {len(examples) - len(fitting)} of {len(examples)} questions: with its rubric a prompt "
-              f"must fit into {limit} tokens (--context, --max-new-tokens)")
-    if not fitting:
-        raise ValueError(f"{path}: no question left to train on")
-    return fitting
+    return examples
+
+
+def fitting(examples: list[Example], tokenizer: Tokenizer, settings: Settings, *sides) -> list[Example]:
+    """The examples whose prompts, one for each function in `sides`, leave room for a completion; says what it drops.
+    Raises ValueError if none is left."""
+    room = settings.context - settings.max_new_tokens
+    kept = [e for e in examples if all(len(encode(tokenizer, side(e))) <= room for side in sides)]
+    rule = f"a prompt must fit into {room} tokens (--context less --max-new-tokens)"
+    if not kept:
+        raise ValueError(f"no question left to train on: {rule}")
+    if len(kept) < len(examples):
+        print(f"dropped {len(examples) - len(kept)} of {len(examples)} questions: {rule}")
+    return kept
 
 
 def run_data(out: Path, settings: Settings, resume: bool) -> None:
@@ -229,8 +241,7 @@ def run_data(out: Path, settings: Settings, resume: bool) -> None:
     if mark.exists():
         if not resume:
             raise ValueError(f"{mark.parent} is there already: pass --resume to keep it, or another --out")
-        if json.loads(mark.read_text(encoding="utf-8")) != wanted:
-            raise ValueError(f"{mark.parent} was made with other settings, see {mark}: use another --out")
+        same_settings(mark, json.loads(mark.read_text(encoding="utf-8")), wanted)
         print(f"data: done before, {mark.parent}")
         return
     prepare(out / "data", **wanted)
@@ -239,7 +250,9 @@ def run_data(out: Path, settings: Settings, resume: bool) -> None:
 
 def run_base(out: Path, settings: Settings, resume: bool) -> None:
     """Stage 0: next-token prediction on the corpus. Its rollouts come from a file; prompt tokens count a little."""
-    tokenizer, device = read_tokenizer(out), device_of(settings)
+    tokenizer, device, mark = read_tokenizer(out), device_of(settings), out / "data" / "data.json"
+    if mark.exists():
+        same_settings(mark, json.loads(mark.read_text(encoding="utf-8")), settings.of("data"))
     with open(out / "data" / "base.jsonl", encoding="utf-8") as file:
         texts = [json.loads(line)["sections"] for line in file]
     rows, starts = [], []  # ids, and where the completion starts
@@ -249,6 +262,8 @@ def run_base(out: Path, settings: Settings, resume: bool) -> None:
         if len(row) <= settings.context:
             rows.append(row)
             starts.append(len(head))
+    if not rows:
+        raise ValueError(f"--context {settings.context}: no row of the corpus fits")
     torch.manual_seed(seed_for(settings, "weights"))
     student = GPT(GPTConfig(tokenizer.vocab_size, settings.context, settings.n_layer, settings.n_head,
                             settings.n_kv_head, settings.head_dim, settings.width, settings.mlp_width)).to(device)
@@ -260,7 +275,7 @@ def run_base(out: Path, settings: Settings, resume: bool) -> None:
                   torch.optim.AdamW(others, lr=settings.base_lr / 5, betas=(0.9, 0.98), weight_decay=0.0)]
     batches = []
 
-    def rollouts(step):
+    def draw_rows(step):
         while len(batches) <= step:  # one epoch more
             batches.extend(bucketed(rows, settings.base_tokens, seed_for(settings, "epoch", len(batches))))
         return [Rollout(rows[i][:1], rows[i][1:], weights=[settings.prompt_weight] * (starts[i] - 1)
@@ -269,7 +284,7 @@ def run_base(out: Path, settings: Settings, resume: bool) -> None:
     def schedule(step):  # up within 50 steps, down to 0 over the second half
         return min(1.0, (step + 1) / 50, 2 * (1 - step / settings.base_steps))
 
-    train("base", out, student, None, rollouts, settings.base_steps, optimizers, schedule, settings, resume)
+    train("base", out, student, None, draw_rows, settings.base_steps, optimizers, schedule, settings, resume)
 
 
 def bucketed(rows: list[list[int]], tokens: int, seed: int) -> list[list[int]]:
@@ -288,25 +303,30 @@ def bucketed(rows: list[list[int]], tokens: int, seed: int) -> list[list[int]]:
     return batches
 
 
-def self_distill(stage: str, out: Path, examples: list[Example], student_prompt, teacher_prompt, steps: int,
+def self_distill(stage: str, out: Path, examples: list[Example], student_sees, teacher_sees, steps: int,
                  settings: Settings, resume: bool, measure) -> GPT:
-    """Stages I and II: the student samples, its teacher (the same model in another context) scores the same tokens."""
-    tokenizer, device = read_tokenizer(out), device_of(settings)
-    student = load_model(out / "base.pt", device)
-    teacher = student if settings.teacher == "live" else copy.deepcopy(student).eval()
-    seen = [encode(tokenizer, student_prompt(e)) for e in examples]
-    teacher_seen = [encode(tokenizer, teacher_prompt(e)) for e in examples]
+    """Stages I and II: the student samples, its teacher (the same model in another context) scores the same tokens.
 
-    def rollouts(step):
+    Both stages start from the base model. `student_sees` and `teacher_sees` turn an example into a prompt.
+    """
+    tokenizer, device = read_tokenizer(out), device_of(settings)
+    same_settings(out / "base.pt", load(out / "base.pt")["settings"], settings.of("base"))
+    student = load_model(out / "base.pt", device)
+    teacher = student if settings.teacher == "live" else copy.deepcopy(student)
+    examples = fitting(examples, tokenizer, settings, student_sees, teacher_sees)
+    prompts = [encode(tokenizer, student_sees(e)) for e in examples]
+    teacher_prompts = [encode(tokenizer, teacher_sees(e)) for e in examples]
+
+    def draw_rows(step):
         epoch, order = -1, []
         for k in range(step * settings.batch, (step + 1) * settings.batch):
             if k // len(examples) != epoch:
                 epoch = k // len(examples)
-                shuffled = random.Random(seed_for(settings, stage, "epoch", epoch)).sample(range(len(examples)),
-                                                                                          len(examples))
+                rng = random.Random(seed_for(settings, stage, "epoch", epoch))
+                shuffled = rng.sample(range(len(examples)), len(examples))
             order.append(shuffled[k % len(examples)])
-        completions = roll_out(student, [seen[i] for i in order], tokenizer, settings, stage, step)
-        return [Rollout(seen[i], c.ids, teacher_seen[i], c.cut, examples[i]) for i, c in zip(order, completions)]
+        completions = roll_out(student, [prompts[i] for i in order], tokenizer, settings, stage, step)
+        return [Rollout(prompts[i], c.ids, teacher_prompts[i], c.cut, examples[i]) for i, c in zip(order, completions)]
 
     def log(rows):
         texts = [tokenizer.decode(r.completion[:-1] if not r.cut else r.completion) for r in rows]
@@ -314,7 +334,7 @@ def self_distill(stage: str, out: Path, examples: list[Example], student_prompt,
         return row | {"sample": {"question": rows[0].example.question, "completion": texts[0]}}
 
     optimizers = [torch.optim.AdamW(student.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.0)]
-    return train(stage, out, student, teacher, rollouts, steps, optimizers, lambda step: min(1.0, (step + 1) / 5),
+    return train(stage, out, student, teacher, draw_rows, steps, optimizers, lambda step: min(1.0, (step + 1) / 5),
                  settings, resume, log)
 
 
@@ -342,9 +362,8 @@ def invalid(text: str, cut: bool) -> str:
 def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
     """Stage I: the rubric student sees x, its teacher x and the reference rubric; then it writes for stage II."""
     tokenizer = read_tokenizer(out)
-    limit = settings.context - settings.max_new_tokens
     path = Path(settings.data or out / "data" / "stage1.jsonl")
-    examples = [e for e in read_questions(path, tokenizer, settings, limit) if e.rubric]
+    examples = [e for e in read_questions(path, settings) if e.rubric]
     if not examples:
         raise ValueError(f"{path}: stage I needs questions with rubrics, found none")
     student = self_distill(
@@ -353,7 +372,8 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
         lambda rows, texts: {"valid": sum(not invalid(t, r.cut) for t, r in zip(texts, rows)) / len(rows)})
     if newer(out / "rubrics.jsonl", out / "stage1.pt"):
         return
-    questions = read_questions(Path(settings.data or out / "data" / "stage2.jsonl"), tokenizer, settings, limit)
+    questions = read_questions(Path(settings.data or out / "data" / "stage2.jsonl"), settings)
+    questions = fitting(questions, tokenizer, settings, lambda e: prompt(e.question))
     written = write_rubrics(student, tokenizer, questions, settings)
     write_lines(out / "rubrics.jsonl", (json.dumps(row, ensure_ascii=False) for row in written))
     print(f"stage1: wrote rubrics for {len(written)} questions, {sum(bool(row['problem']) for row in written)} of them "
@@ -369,7 +389,7 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
     """Stage II: the student answers from x, the teacher scores the answer from x and what --teacher-sees says."""
     tokenizer = read_tokenizer(out)
     path = Path(settings.data or out / "data" / "stage2.jsonl")
-    examples = read_questions(path, tokenizer, settings, settings.context - settings.max_new_tokens)
+    examples = fitting(read_questions(path, settings), tokenizer, settings, lambda e: prompt(e.question))
     rubrics = choose_rubrics(out, examples, settings)
     self_distill(
         "stage2", out, examples, lambda e: prompt(e.question),
@@ -379,6 +399,8 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
 
 def choose_rubrics(out: Path, examples: list[Example], settings: Settings) -> dict[str, Rubric | None]:
     """The rubric that the teacher sees, by question id. An invalid learned rubric falls back to the generic one."""
+    if "rubric" not in SEES[settings.teacher_sees]:
+        return {e.id: None for e in examples}
     if settings.rubrics == "gt":
         return {e.id: e.rubric for e in examples}
     if settings.rubrics == "generic":
@@ -386,7 +408,8 @@ def choose_rubrics(out: Path, examples: list[Example], settings: Settings) -> di
     path = out / "rubrics.jsonl"
     if not path.exists():
         raise ValueError(f"{path}: no learned rubrics; run stage1 first, or pass --rubrics gt")
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with open(path, encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
     learned = {row["id"]: GENERIC if row["problem"] else parse_rubric(row["text"]) for row in rows}
     if missing := [e.id for e in examples if e.id not in learned]:
         raise ValueError(f"{path}: no rubric for question {missing[0]} and {len(missing) - 1} more; "
@@ -406,6 +429,9 @@ def main(arguments: list[str] | None = None) -> int:
         commands[args.command](out, settings, args.resume)
     except (ValueError, OSError) as error:
         print(f"rcsd.py: {error}", file=sys.stderr)
+        return 2
+    except torch.OutOfMemoryError:
+        print("rcsd.py: out of GPU memory; try a smaller --micro-tokens or --batch", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("rcsd.py: interrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)

@@ -7,7 +7,7 @@ the machine grader, and the loader for rubric data of the real world.
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -292,7 +292,7 @@ def load_examples(path: str | Path) -> tuple[list[Example], Report]:
     questions the first stays. A line that is not a JSON object, an unreadable or empty file, or one without any
     usable row raises ValueError("file:line: field: what was expected").
     """
-    examples, report, seen, number = [], Report(str(path)), set(), 0
+    examples, report, seen, ids, number = [], Report(str(path)), set(), set(), 0
     try:
         with open(path, "rb") as file:  # as bytes, a line at a time: a bad byte is then blamed on its own line
             for number, line in enumerate(file, 1):
@@ -312,7 +312,11 @@ def load_examples(path: str | Path) -> tuple[list[Example], Report]:
                 except _Odd as odd:
                     report.dropped[str(odd)] += 1
                     continue
+                if example.id in ids:  # rubrics are kept by id: a second one must not take the first one's
+                    notes["ids given twice, replaced"] += 1
+                    example = replace(example, id=f"{Path(path).stem}:{number}")
                 seen.add(example.question)
+                ids.add(example.id)
                 examples.append(example)
                 report.kept += 1
                 report.notes += notes

@@ -12,7 +12,7 @@ from rubrics import SEES
 STAGES = ("data", "base", "stage1", "stage2")
 
 
-def _(default, stage, help, choices=None):
+def setting(default, stage, help, choices=None):
     """A setting: its default, the first stage whose result it changes ("" for none), what it is, what it may be."""
     return field(default=default, metadata={"stage": stage, "help": help, "choices": choices})
 
@@ -20,53 +20,53 @@ def _(default, stage, help, choices=None):
 @dataclass
 class Settings:
     """Everything a run depends on. Each field is a command-line flag. Raises ValueError for a value out of range."""
-    seed: int = _(0, "data", "seed of the data, the weights and every sample")
-    base_rows: int = _(160_000, "data", "rows of the stage-0 corpus")
-    exposure_count: int = _(32, "data", "different solved questions about new laws in stage 0")
-    exposure_share: float = _(0.003, "data", "share of stage-0 rows that are one of them")
-    stage1_questions: int = _(1200, "data", "questions with reference rubrics for stage I")
-    stage2_questions: int = _(1600, "data", "questions for stage II")
-    test_questions: int = _(400, "data", "questions in each test set")
-    vocab_size: int = _(1280, "data", "tokens, special ones included")
+    seed: int = setting(0, "data", "seed of the data, the weights and every sample")
+    base_rows: int = setting(160_000, "data", "rows of the stage-0 corpus")
+    exposure_count: int = setting(32, "data", "different solved questions about new laws in stage 0")
+    exposure_share: float = setting(0.003, "data", "share of stage-0 rows that are one of them")
+    stage1_questions: int = setting(1200, "data", "questions with reference rubrics for stage I")
+    stage2_questions: int = setting(1600, "data", "questions for stage II")
+    test_questions: int = setting(400, "data", "questions in each test set")
+    vocab_size: int = setting(1280, "data", "tokens, special ones included")
 
-    dtype: str = _("float32", "base", "of the forward passes; the loss is float32 anyway", ("float32", "bfloat16"))
-    context: int = _(256, "base", "most tokens in a row, prompt and completion together")
-    n_layer: int = _(4, "base", "blocks")
-    n_head: int = _(4, "base", "query heads")
-    n_kv_head: int = _(2, "base", "key and value heads")
-    head_dim: int = _(32, "base", "size of a head")
-    width: int = _(128, "base", "size of the residual stream")
-    mlp_width: int = _(320, "base", "size of the MLP's hidden layer")
-    base_steps: int = _(7000, "base", "steps of stage 0")
-    base_tokens: int = _(2048, "base", "tokens in a batch of stage 0, padding counted")
-    prompt_weight: float = _(0.1, "base", "weight of prompt tokens in the loss of stage 0; completion tokens weigh 1")
-    base_lr: float = _(0.015, "base", "Muon's learning rate for matrices in stage 0; AdamW's for the rest is a fifth")
+    dtype: str = setting("float32", "base", "of the training passes; sampling and the loss are float32", ("float32", "bfloat16"))
+    context: int = setting(256, "base", "most tokens in a row, prompt and completion together")
+    n_layer: int = setting(4, "base", "blocks")
+    n_head: int = setting(4, "base", "query heads")
+    n_kv_head: int = setting(2, "base", "key and value heads")
+    head_dim: int = setting(32, "base", "size of a head")
+    width: int = setting(128, "base", "size of the residual stream")
+    mlp_width: int = setting(320, "base", "size of the MLP's hidden layer")
+    base_steps: int = setting(7000, "base", "steps of stage 0")
+    base_tokens: int = setting(2048, "base", "tokens in a batch of stage 0, padding counted")
+    prompt_weight: float = setting(0.1, "base", "weight of prompt tokens in the loss of stage 0; completion tokens weigh 1")
+    base_lr: float = setting(0.015, "base", "Muon's learning rate for matrices in stage 0; AdamW's for the rest is a fifth")
 
-    data: str = _("", "stage1", "JSON Lines file of your own questions and rubrics (see README)")
-    stage1_steps: int = _(80, "stage1", "steps of stage I")
-    batch: int = _(64, "stage1", "questions, and samples, a step of stages I and II")
-    lr: float = _(0.001, "stage1", "learning rate of stages I and II (AdamW)")
-    max_new_tokens: int = _(140, "stage1", "a completion is cut at this length")
-    temperature: float = _(1.0, "stage1", "of sampling and of the loss")
-    beta: float = _(0.0, "stage1", "divergence: 0 forward KL, 1 reverse KL, between them the generalised JSD")
-    top_k_loss: int = _(0, "stage1", "keep only the teacher's k most likely tokens in the loss; 0 keeps all")
-    clip: float = _(0.0, "stage1", "bound for --clip-mode, nats")
-    clip_mode: str = _("none", "stage1", "how a token's loss is bounded", CLIP_MODES)
-    teacher: str = _("fixed", "stage1", "the teacher's weights: the starting policy, a running average of the student, "
+    data: str = setting("", "stage1", "JSON Lines file of your own questions and rubrics (see README)")
+    stage1_steps: int = setting(80, "stage1", "steps of stage I")
+    batch: int = setting(64, "stage1", "questions, and samples, a step of stages I and II")
+    lr: float = setting(0.001, "stage1", "learning rate of stages I and II (AdamW)")
+    max_new_tokens: int = setting(100, "stage1", "a completion is cut at this length")
+    temperature: float = setting(1.0, "stage1", "of sampling and of the loss")
+    beta: float = setting(0.0, "stage1", "divergence: 0 forward KL, 1 reverse KL, between them the generalised JSD")
+    top_k_loss: int = setting(0, "stage1", "keep only the teacher's k most likely tokens in the loss; 0 keeps all")
+    clip: float = setting(0.0, "stage1", "bound for --clip-mode, nats")
+    clip_mode: str = setting("none", "stage1", "how a token's loss is bounded", CLIP_MODES)
+    teacher: str = setting("fixed", "stage1", "the teacher's weights: the starting policy, a running average of the student, "
                      "the student", ("fixed", "ema", "live"))
-    ema_decay: float = _(0.99, "stage1", "for --teacher ema")
-    stage2_steps: int = _(100, "stage2", "steps of stage II")
-    teacher_sees: str = _("rubric", "stage2", "what the stage II teacher sees beside the question", tuple(SEES))
-    rubrics: str = _("learned", "stage2", "where the stage II rubrics come from", ("learned", "gt", "generic"))
+    ema_decay: float = setting(0.99, "stage1", "for --teacher ema")
+    stage2_steps: int = setting(100, "stage2", "steps of stage II")
+    teacher_sees: str = setting("rubric", "stage2", "what the stage II teacher sees beside the question", tuple(SEES))
+    rubrics: str = setting("learned", "stage2", "where the stage II rubrics come from", ("learned", "gt", "generic"))
 
-    device: str = _("auto", "", "auto takes CUDA when there is one", ("auto", "cpu", "cuda"))
-    micro_tokens: int = _(8192, "", "tokens in one forward pass, padding counted: memory, not the result")
-    save_seconds: float = _(30.0, "", "time between checkpoints: what a killed run has to repeat")
+    device: str = setting("auto", "", "auto takes CUDA when there is one", ("auto", "cpu", "cuda"))
+    micro_tokens: int = setting(8192, "", "tokens in one forward pass, padding counted: memory, not the result")
+    save_seconds: float = setting(30.0, "", "time between checkpoints: what a killed run has to repeat")
 
     def __post_init__(self):
         for f in fields(self):
             value, flag = getattr(self, f.name), f"--{f.name.replace('_', '-')}"
-            least = 1 if f.type is int and f.default > 0 else 0
+            least = 1 if f.type is int and f.default > 0 else 0  # where the default is 0, it means "off"
             if f.metadata["choices"] and value not in f.metadata["choices"]:
                 raise ValueError(f"{flag}: expected one of {', '.join(f.metadata['choices'])}, got {value!r}")
             if f.type in (int, float) and not least <= value < float("inf"):
@@ -111,8 +111,13 @@ def device_of(settings: Settings) -> torch.device:
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if settings.device == "auto" else settings.device)
 
 
-def settings_parser(description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")  # one line, without the usage
+
+
+def settings_parser(description: str) -> Parser:
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=("auto", *PRESETS), default="auto", help="auto: gpu with CUDA, else cpu")
     parser.add_argument("--out", type=Path, help="output folder (default out/PRESET)")
     parser.add_argument("--resume", action="store_true", help="go on with what is in the output folder")
@@ -125,6 +130,7 @@ def settings_parser(description: str) -> argparse.ArgumentParser:
 
 def settings_from(args: argparse.Namespace) -> tuple[Path, Settings]:
     """The preset, then the flags that were given on top of it."""
-    preset = args.preset if args.preset != "auto" else "gpu" if torch.cuda.is_available() else "cpu"
+    gpu = torch.cuda.is_available() and args.device != "cpu"
+    preset = args.preset if args.preset != "auto" else "gpu" if gpu else "cpu"
     given = {f.name: getattr(args, f.name) for f in fields(Settings) if getattr(args, f.name) is not None}
     return args.out or Path("out") / preset, Settings(**{**PRESETS[preset], **given})

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # From a fresh machine to a rubric-taught student. See --help.
 set -euo pipefail
-cd "$(dirname "$0")"
+unset CDPATH
+cd -- "$(dirname -- "$0")"
 
 usage() {
   cat <<'TEXT'
@@ -20,6 +21,7 @@ bash train.sh [auto|cpu|gpu|smoke] [flags for rcsd.py and evaluate.py, such as -
   smoke  the same path in under two minutes, to see that it runs; its numbers mean nothing
 
   Uses the current Python if it has the packages of requirements.txt, otherwise makes .venv and installs them there.
+  Relative paths in flags count from this folder.
   Finished steps are not repeated and an interrupted one resumes: just run it again. Results lie in out/PRESET.
   `python rcsd.py --help` lists the flags. `bash tests/run.sh` runs the tests.
 TEXT

@@ -104,7 +104,7 @@ def _number(x) -> str:
     return "½" if x == Fraction(1, 2) else str(x.numerator) if x.denominator == 1 else f"{x.numerator}/{x.denominator}"
 
 
-@lru_cache(maxsize=None)
+@lru_cache(maxsize=4096)  # every real law, and the latest of the many invented ones
 def forms(relation: str) -> dict[str, Form]:
     """A relation solved for each of its quantities: {target: Form}. The first key is the relation as written."""
     target, right = relation.split(" = ")

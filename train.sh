@@ -16,7 +16,7 @@ bash train.sh [auto|cpu|gpu|smoke] [flags for rcsd.py and evaluate.py, such as -
     evaluate  base, teacher and student on the test sets
 
   auto   gpu with CUDA, else cpu (the default)
-  cpu    two cores, about 25 minutes
+  cpu    two cores, about 20 minutes
   gpu    a larger model and longer text
   smoke  the same path in under two minutes, to see that it runs; its numbers mean nothing
 
@@ -27,17 +27,21 @@ bash train.sh [auto|cpu|gpu|smoke] [flags for rcsd.py and evaluate.py, such as -
 TEXT
 }
 
-preset=auto
-case "${1:-}" in
-  -h|--help) usage; exit 0 ;;
-  auto|cpu|gpu|smoke) preset=$1; shift ;;
-  -*|"") ;;
-  *) echo "train.sh: unknown preset '$1', expected auto, cpu, gpu or smoke (see --help)" >&2; exit 2 ;;
-esac
+main() {  # a function, so that bash has read all of this file before it runs for minutes
+  local preset=auto stage
+  case "${1:-}" in
+    -h|--help) usage; exit 0 ;;
+    auto|cpu|gpu|smoke) preset=$1; shift ;;
+    -*|"") ;;
+    *) echo "train.sh: unknown preset '$1', expected auto, cpu, gpu or smoke (see --help)" >&2; exit 2 ;;
+  esac
 
-source tests/setup.sh
-for stage in data base stage1 stage2; do
-  "$PYTHON" rcsd.py "$stage" --preset "$preset" --resume "$@"
-done
-"$PYTHON" evaluate.py --preset "$preset" "$@"
-echo "train.sh: $((SECONDS / 60)) min $((SECONDS % 60)) s"
+  source tests/setup.sh
+  for stage in data base stage1 stage2; do
+    "$PYTHON" rcsd.py "$stage" --preset "$preset" --resume "$@"
+  done
+  "$PYTHON" evaluate.py --preset "$preset" "$@"
+  echo "train.sh: $((SECONDS / 60)) min $((SECONDS % 60)) s"
+}
+
+main "$@"; exit

@@ -2,6 +2,7 @@
 import random
 from dataclasses import replace
 from fractions import Fraction
+from itertools import permutations
 
 from data.problems import Form, Problem
 from rubrics import VERBS, Criterion, Example, Rubric
@@ -12,38 +13,50 @@ def _listing(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
+ORDERS = tuple(permutations(("scene", "facts", "ask")))
+
+
+def frame(rng: random.Random, held_out: bool) -> tuple[tuple[str, ...], int, int]:
+    """A sentence pattern: the order of its three parts, and which of three wordings the facts and the ask have.
+
+    45 of the 54 patterns are for training. The other nine are held out: each order, each wording and each pair
+    of them occurs in training, but never these three together.
+    """
+    while True:
+        order, facts, ask = rng.randrange(6), rng.randrange(3), rng.randrange(3)
+        if ((order + facts + ask) % 6 == 0) == held_out:
+            return ORDERS[order], facts, ask
+
+
 def question(problem: Problem, rng: random.Random, *, held_out=False) -> str:
-    """Say the problem in words. `held_out` takes a phrasing that no training question has."""
-    p, scene, target = problem, problem.scene, problem.target
+    """Say the problem in words. `held_out` takes a pattern that no training question has (not for two-step problems:
+    there the combination is what is held out)."""
+    p, target = problem, problem.target
+    order, facts, ask = frame(rng, held_out and p.kind != "two-step")
     if p.kind == "comparison":
-        return _comparison_question(p, rng, held_out)
-    facts = _listing([f"the {name} is {p.stated(name)}" for name in p.given])
-    table = ", ".join(f"{name} = {p.stated(name)}" for name in p.given)
-    frames = (f"{scene} {facts[0].upper() + facts[1:]}. What is the {target}?",
-              f"{scene} Find the {target} if {facts}.",
-              f"{scene} Given: {table}. Calculate the {target}.",
-              f"What is the {target}? {scene} It is known that {facts}.")
-    unseen = (f"{scene} If {facts}, what is the {target}?",
-              f"Calculate the {target}. {scene} Given: {table}.",
-              f"{facts[0].upper() + facts[1:]}. {scene} Find the {target}.")
-    return rng.choice(unseen if held_out and p.kind != "two-step" else frames)
+        event, rest = _change(p, rng)
+        parts = {"facts": (f"{event} while {rest}.", f"suppose that {event} while {rest}.", f"while {rest}, {event}."),
+                 "ask": (f"by what factor does the {target} change?", f"find the factor by which the {target} changes.",
+                         f"how many times as large does the {target} become?")}
+    else:
+        sentence = _listing([f"the {name} is {p.stated(name)}" for name in p.given])
+        table = ", ".join(f"{name} = {p.stated(name)}" for name in p.given)
+        parts = {"facts": (f"{sentence}.", f"it is known that {sentence}.", f"given: {table}."),
+                 "ask": (f"what is the {target}?", f"find the {target}.", f"calculate the {target}.")}
+    said = {"scene": p.scene, "facts": parts["facts"][facts], "ask": parts["ask"][ask]}
+    return " ".join(said[part][0].upper() + said[part][1:] for part in order)
 
 
-def _comparison_question(p: Problem, rng: random.Random, held_out: bool) -> str:
-    (name, factor), target = p.change, p.target
+def _change(p: Problem, rng: random.Random) -> tuple[str, str]:
+    """A comparison's facts: ("the mass is doubled", "the force stays the same")."""
+    name, factor = p.change
     if factor > 1:
         change = "doubled" if factor == 2 and rng.random() < 0.5 else f"made {factor} times as large"
     else:
         change = "halved" if factor.denominator == 2 and rng.random() < 0.5 else f"divided by {factor.denominator}"
-    event = f"the {name} is {change}"
     others = [f"the {n}" for n in p.given if n != name]
     one, more = rng.choice((("does not change", "do not change"), ("stays the same", "stay the same")))
-    rest = f"{_listing(others)} {one if len(others) == 1 else more}"
-    frames = (f"{p.scene} {event[0].upper() + event[1:]} while {rest}. By what factor does the {target} change?",
-              f"{p.scene} By what factor does the {target} change if {event} while {rest}?")
-    unseen = (f"{p.scene} If {event} while {rest}, by what factor does the {target} change?",
-              f"By what factor does the {target} change? {p.scene} {event[0].upper() + event[1:]} while {rest}.")
-    return rng.choice(unseen if held_out else frames)
+    return f"the {name} is {change}", f"{_listing(others)} {one if len(others) == 1 else more}"
 
 
 # ------------------------------------------------------------------------------------------------- the solution

@@ -31,7 +31,7 @@ SPECIALS = (
 )
 
 # Every character falls into exactly one class (letter or mark, number, white space, anything else), and
-# each class has a branch that takes it alone, so nothing is ever dropped. No branch looks ahead or
+# each class has a branch that takes one alone, so nothing is ever dropped. No branch looks ahead or
 # behind, so tiktoken can use its linear-time regex engine.
 PATTERN = "|".join([
     r" ?[\p{L}\p{M}](?:[/·]?[\p{L}\p{M}])*",  # a word with its leading space; a unit such as N·m or km/h is one
@@ -39,7 +39,7 @@ PATTERN = "|".join([
     r" ?[\p{No}\p{Nl}]",           # one other number: ² ₂ ½
     r" ?[^\s\p{L}\p{M}\p{N}]+",    # punctuation and symbols with their leading space: " =", " ×", "°"
     r"[\r\n]+",                    # line breaks
-    r"[^\S\r\n]+",                 # the white space that is left, such as the space before a digit
+    r"[^\S\r\n]+",                 # the white space that is left
 ])
 
 

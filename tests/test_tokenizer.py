@@ -113,7 +113,7 @@ def test_training_text_is_encoded_with_the_merges(tok):
     lengths = [len(tok.encode(text)) for text in SENTENCES]
     assert sum(lengths) < 0.6 * sum(len(text.encode()) for text in SENTENCES)
     assert [tok.decode([i]) for i in tok.encode("The answer is 12.5 Ω")] == \
-        ["The", " answer", " is", " ", "1", "2", ".", "5", " Ω"]
+        ["The", " answer", " is", " 1", "2", ".", "5", " Ω"]
 
 
 def test_encoding_equals_tiktoken_educational(tok):
@@ -147,25 +147,26 @@ def test_half_a_surrogate_pair_becomes_the_replacement_character(tok):
 
 def test_chunks():
     cut = lambda text: regex.findall(PATTERN, text)
-    assert cut("A 12 kg box") == ["A", " ", "1", "2", " kg", " box"]
-    assert cut("v = 3.5 m/s²") == ["v", " =", " ", "3", ".", "5", " m", "/", "s", "²"]
+    assert cut("A 12 kg box") == ["A", " 1", "2", " kg", " box"]
+    assert cut("v = 3.5 m/s²") == ["v", " =", " 3", ".", "5", " m/s", "²"]
+    assert cut("N·m/s, and/or a/ /b ·") == ["N·m/s", ",", " and/or", " a", "/", " /", "b", " ·"]
     assert cut("2 × 3 ÷ 4·5 ° Ω µm ² ½") == \
-        ["2", " ×", " ", "3", " ÷", " ", "4", "·", "5", " °", " Ω", " µm", " ²", " ½"]
+        ["2", " ×", " 3", " ÷", " 4", "·", "5", " °", " Ω", " µm", " ²", " ½"]
     assert cut("10⁻¹²") == ["1", "0", "⁻", "¹", "²"]
     assert cut("a.\r\n\n\t b") == ["a", ".", "\r\n\n", "\t ", "b"]
 
 
-def test_no_token_holds_two_digits_or_a_space_and_a_digit():
+def test_no_token_holds_two_digits_and_only_a_first_one_takes_a_space():
     rng = random.Random(4)
     numbers = [f"x = {rng.randrange(30)} kg, {rng.randrange(30)}² 10¹² ٣٣٣ 100 100" for _ in range(300)]
     tok = Tokenizer(train_bpe(numbers, 600))
     tokens = [token.decode(errors="ignore") for token in tok.encoding._mergeable_ranks]
     assert not [t for t in tokens if sum(c.isnumeric() for c in t) > 1]
-    assert not [t for t in tokens if any(c.isdecimal() for c in t) and len(t) > 1]
+    assert not [t for t in tokens if any(c.isdecimal() for c in t) and len(t.removeprefix(" ")) > 1]
     assert " kg" in tokens and "²" in tokens
     for text in numbers:
         pieces = [tok.decode([i]) for i in tok.encode(text)]
-        assert [p for p in pieces if p.isdecimal()] == [c for c in text if c.isdecimal()]
+        assert [p.strip() for p in pieces if p.strip().isdecimal()] == [c for c in text if c.isdecimal()]
 
 
 def test_specials(tok):

@@ -43,7 +43,7 @@ class Settings:
     base_lr: float = setting(0.015, "base", "Muon's learning rate for matrices in stage 0; AdamW's for the rest is a fifth")
 
     data: str = setting("", "stage1", "JSON Lines file of your own questions and rubrics (see README)")
-    stage1_steps: int = setting(80, "stage1", "steps of stage I")
+    stage1_steps: int = setting(130, "stage1", "steps of stage I")
     batch: int = setting(64, "stage1", "questions, and samples, a step of stages I and II")
     lr: float = setting(0.001, "stage1", "learning rate of stages I and II (AdamW)")
     max_new_tokens: int = setting(100, "stage1", "a completion is cut at this length")
@@ -55,7 +55,7 @@ class Settings:
     teacher: str = setting("fixed", "stage1", "the teacher's weights: the starting policy, a running average of the student, "
                      "the student", ("fixed", "ema", "live"))
     ema_decay: float = setting(0.99, "stage1", "for --teacher ema")
-    stage2_steps: int = setting(100, "stage2", "steps of stage II")
+    stage2_steps: int = setting(130, "stage2", "steps of stage II")
     teacher_sees: str = setting("rubric", "stage2", "what the stage II teacher sees beside the question", tuple(SEES))
     rubrics: str = setting("learned", "stage2", "where the stage II rubrics come from", ("learned", "gt", "generic"))
 

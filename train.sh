@@ -16,7 +16,7 @@ bash train.sh [auto|cpu|gpu|smoke] [flags for rcsd.py and evaluate.py, such as -
     evaluate  base, teacher and student on the test sets
 
   auto   gpu with CUDA, else cpu (the default)
-  cpu    two cores, about 20 minutes
+  cpu    two cores, about 21 minutes
   gpu    a larger model and longer text
   smoke  the same path in under two minutes, to see that it runs; its numbers mean nothing
 

@@ -14,14 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
+from data.load import load_examples
 from data.prepare import write_lines
 from data.tokenizer import Tokenizer
-from model import GPT, count_parameters, generate, load, load_model
-from rcsd import encode, newer, read_tokenizer, write_rubrics
-from rubrics import GENERIC, Example, Rubric, correct, grade, key_relations, load_examples, parse_rubric, prompt
-from settings import device_of, settings_from, settings_parser
+from model import GPT, count_parameters, load, load_model
+from rcsd import encode, greedy, newer, read_tokenizer, write_rubrics
+from rubrics import GENERIC, Example, Rubric, correct, grade, key_relations, parse_rubric, prompt
+from run import device_of, settings_from, settings_parser
 
 GROUPS = ("known laws", "new laws", "hard: unseen phrasing, known", "hard: unseen phrasing, new",
           "hard: unseen two-step, known", "hard: unseen two-step, new")
@@ -42,15 +42,9 @@ def answer_all(model: GPT, tokenizer: Tokenizer, examples: list[Example], settin
     `rubrics` (by question id) puts a rubric into the context. `score` is the reference rubric's RaR score.
     """
     prompts = [encode(tokenizer, prompt(e.question, rubric=rubrics[e.id] if rubrics else None)) for e in examples]
-    order, rows = sorted(range(len(prompts)), key=lambda i: len(prompts[i])), {}
-    for start in tqdm(range(0, len(order), 128), note, leave=False):
-        batch = order[start:start + 128]
-        for i, c in zip(batch, generate(model, [prompts[i] for i in batch], max_new_tokens=settings.max_new_tokens,
-                                        eos=tokenizer.eos, temperature=0)):
-            e, text = examples[i], tokenizer.decode(c.ids if c.cut else c.ids[:-1])
-            rows[i] = {"id": e.id, "group": group_of(e), "kind": e.meta["kind"], "text": text, "cut": c.cut,
-                       "correct": correct(text, e.answer), "score": grade(e.rubric, text), "length": len(c.ids)}
-    return [rows[i] for i in range(len(examples))]
+    return [{"id": e.id, "group": group_of(e), "kind": e.meta["kind"], "text": text, "cut": cut,
+             "correct": correct(text, e.answer), "score": grade(e.rubric, text), "length": length}
+            for e, (text, cut, length) in zip(examples, greedy(model, tokenizer, prompts, settings, note))]
 
 
 def judge_rubrics(written: list[dict], examples: list[Example]) -> tuple[dict, dict[str, Rubric]]:

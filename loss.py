@@ -93,6 +93,7 @@ class TokenStats(NamedTuple):
     student_entropy: torch.Tensor  # of the full softmax at this temperature, also with top_k
     teacher_entropy: torch.Tensor
     student_tail: torch.Tensor     # student mass outside the teacher's top k, which the loss does not see
+    turned: torch.Tensor           # bool: the gradient pushes the teacher's best token down though q < p there
 
 
 def distillation_loss(student_hidden, student_head, teacher_hidden, teacher_head, *, beta=0.0, temperature=1.0,
@@ -174,7 +175,7 @@ def _chunks(student_hidden, student_head, teacher_hidden, teacher_head, beta, te
         del dz                                                         # before the next chunk's logits
     if need_stats:
         none = torch.empty(0, dtype=dtype, device=w.device)
-        columns = columns or [TokenStats(none, none.bool(), none, none, none)]
+        columns = columns or [TokenStats(none, none.bool(), none, none, none, none.bool())]
         columns = TokenStats(*map(torch.cat, zip(*columns)))
     return total / denominator, dx, dw, columns
 
@@ -198,11 +199,14 @@ def _rows(z, z_teacher, beta, top_k, clip, clip_mode, need_gradient, need_stats)
     shape = z.shape
     del z, z_teacher
     f, g = _terms(log_p, log_q, beta)                                  # [C, V or k]
+    if need_stats:
+        best_p, best = log_p.max(-1, keepdim=True)                     # [C, 1]
+        starved = log_q.gather(-1, best) < best_p
     del log_p
     divergence = f.sum(-1)                                             # [C], unclipped
     if need_stats:
         clipped = (f.max(-1).values if clip_mode == "pointwise" else divergence) > (math.inf if clip is None else clip)
-        stats = TokenStats(divergence, clipped, *entropies, tail.clamp(min=0))
+        stats = TokenStats(divergence, clipped, *entropies, tail.clamp(min=0), torch.zeros_like(clipped))
     losses, factor = divergence, (divergence < math.inf).to(f.dtype)   # an infinite token has no gradient
     if clip_mode == "pointwise":
         g.masked_fill_(f > clip, 0.0)
@@ -219,6 +223,8 @@ def _rows(z, z_teacher, beta, top_k, clip, clip_mode, need_gradient, need_stats)
         return losses, None, stats
     total = g.sum(-1, keepdim=True)                                    # [C, 1]
     dz = g.sub_(log_q.exp_().mul_(total)).mul_(factor[:, None])        # [C, V or k]
+    if need_stats:
+        stats = stats._replace(turned=(starved & (dz.gather(-1, best) > 0))[:, 0])
     if support is not None:
         dz = torch.zeros(shape, dtype=dz.dtype, device=dz.device).scatter_(-1, support, dz)            # [C, V]
     return losses, dz, stats

@@ -10,28 +10,29 @@ Student and teacher are one model in two contexts. The student samples a complet
 sees x and more (stage I: the reference rubric, stage II: the learned one) and scores the same tokens; the loss on each
 token is D(p_T(. | x, r, y_<t) || p_S(. | x, y_<t)). Every stage is one loop over two verbs, `roll_out` and `update`.
 
+Stage II knows the baselines too (--method): they differ in where the tokens come from and what the signal on each is.
+
 Deliberate choices, with the reasons in README: the student samples from the distribution that its loss uses; the
 teacher is the starting policy unless --teacher says otherwise; no clip; a step's loss is divided by all its tokens.
 """
 import copy
 import json
 import random
-import resource
 import sys
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from data.prepare import prepare, write_lines
+from data.load import load_examples
+from data.prepare import imperfect, prepare, write_lines
 from data.tokenizer import Tokenizer
 from loss import distillation_loss
-from model import GPT, GPTConfig, count_parameters, generate, load, load_model, save
-from rubrics import GENERIC, SEES, Example, Rubric, correct, load_examples, parse_rubric, prompt, teacher_prompt
-from settings import Settings, device_of, seed_for, settings_from, settings_parser
+from model import GPT, GPTConfig, count_parameters, generate, load, load_model
+from rubrics import (GENERIC, SEES, Example, Rubric, correct, grade, parse_rubric, prompt, teacher_prompt, weighted)
+from run import Settings, device_of, same_settings, seed_for, settings_from, settings_parser, train
 
 
 # ----------------------------------------------------------------------------------------------------- the rollout
@@ -44,6 +45,8 @@ class Rollout:
     cut: bool = False                        # the completion met the length limit before its EOS
     example: Example | None = None
     weights: list[float] | None = None       # of the completion tokens when they are the target; None: 1 each
+    advantage: float = 0.0                   # of the whole completion, for GRPO
+    logprobs: torch.Tensor | None = None     # [n] of the completion under the policy that sampled it, after a first use
 
 
 def encode(tokenizer: Tokenizer, sections: list[tuple[str, str]]) -> list[int]:
@@ -86,124 +89,107 @@ def micro_batches(rollouts: list[Rollout], tokens: int):
         yield batch
 
 
-def update(student: GPT, teacher: GPT | None, rollouts: list[Rollout], optimizers, settings: Settings) -> dict:
-    """One step. The signal on a token is the divergence from the teacher or, without one, -log p of the token itself
-    (times its weight).
+def imitate(student: GPT, teacher: None, batch: list[Rollout], count: float, settings: Settings):
+    """The completion is the target: -log p_S(y_t), times the token's weight. Stage 0 and supervised distillation."""
+    hidden = completion_hidden(student, [(r.prompt, r.completion) for r in batch])                 # [N, width]
+    targets = torch.tensor([i for r in batch for i in r.completion], device=hidden.device)         # [N]
+    weights = [w for r in batch for w in r.weights or [1.0] * len(r.completion)]
+    weights = torch.tensor(weights, device=hidden.device)                                          # [N]
+    nll = F.cross_entropy((hidden @ student.head_weight.T).float(), targets, reduction="none")     # [N]
+    return nll @ weights / count, {}
+
+
+def distill(student: GPT, teacher: GPT, batch: list[Rollout], count: float, settings: Settings):
+    """The divergence from the teacher, who reads the same completion after another prompt. RCSD and OPSD."""
+    hidden = completion_hidden(student, [(r.prompt, r.completion) for r in batch])                 # [N, width]
+    with torch.no_grad():  # after the student: casts that autocast caches here would carry no gradient
+        teacher_hidden = completion_hidden(teacher, [(r.teacher_prompt, r.completion) for r in batch])
+    loss, stats = distillation_loss(
+        hidden, student.head_weight, teacher_hidden, teacher.head_weight, beta=settings.beta,
+        temperature=settings.temperature, top_k=settings.top_k_loss or None, clip=settings.clip or None,
+        clip_mode=settings.clip_mode, denominator=count, return_stats=True)
+    return loss, {"entropy": stats.student_entropy, "teacher_entropy": stats.teacher_entropy,
+                  "clipped": stats.clipped, "turned": stats.turned}
+
+
+def reinforce(student: GPT, teacher: GPT | None, batch: list[Rollout], count: float, settings: Settings):
+    """The clipped policy gradient -min(ratio A, clip(ratio, 1 - c, 1 + c) A), ratio = p_S(y_t) / p_sampled(y_t).
+
+    Without a teacher, A is the rollout's advantage, the same on all its tokens: GRPO as in DeepSeekMath (2402.03300,
+    outcome rewards) with two published changes: no KL penalty, and, from DAPO (2503.14476), the sum over tokens is
+    divided by the tokens of the step, so a long answer is not favoured when wrong (there: 1 / |y| for each answer).
+
+    With one, A_t = log p_T(y_t) - log p_S(y_t): reverse KL as a policy gradient. Given y_<t, the mean of -A_t grad
+    log p_S(y_t) over y_t ~ p_S is the gradient of KL(p_S || p_T), which --beta 1 has without the noise of sampling.
+
+    On the first use of a batch the ratio is 1: only --reuse ever clips it.
+    """
+    targets = torch.tensor([i for r in batch for i in r.completion])[:, None].to(student.head_weight.device)   # [N, 1]
+
+    def read(model, rows):  # log probabilities [N, V] and that of the sampled token [N]
+        log_p = (completion_hidden(model, rows) @ model.head_weight.T).float().div(settings.temperature).log_softmax(-1)
+        return log_p, log_p.gather(-1, targets)[:, 0]
+
+    log_q, chosen = read(student, [(r.prompt, r.completion) for r in batch])
+    sizes = [len(r.completion) for r in batch]
+    if batch[0].logprobs is None:
+        for r, logprobs in zip(batch, chosen.detach().split(sizes)):
+            r.logprobs = logprobs
+    sampled = torch.cat([r.logprobs for r in batch])                                               # [N]
+    if teacher is not None:
+        with torch.no_grad():
+            advantage = read(teacher, [(r.teacher_prompt, r.completion) for r in batch])[1] - sampled   # [N]
+    else:
+        advantage = torch.tensor([r.advantage for r in batch for _ in r.completion], device=chosen.device)
+    ratio, bound = (chosen - sampled).exp(), settings.ratio_clip
+    clipped = ratio.clamp(1 - bound, 1 + bound) * advantage                                        # [N]
+    loss = -torch.minimum(ratio * advantage, clipped).sum() / count
+    return loss, {"entropy": -(log_q.detach().exp() * log_q.detach()).sum(-1), "clipped": clipped < ratio * advantage}
+
+
+def update(signal, student: GPT, teacher: GPT | None, rollouts: list[Rollout], optimizers, settings: Settings) -> dict:
+    """One step. `signal` (imitate, distill or reinforce) is the loss of a micro-batch and measures of its tokens.
 
     The sum over micro-batches is divided by the completion tokens of the whole step: how it is cut changes nothing,
     and a long answer weighs as much per token as a short one. Returns means over tokens, in nats.
     """
     rollouts = [r for r in rollouts if r.completion]
     count = sum(sum(r.weights) if r.weights else len(r.completion) for r in rollouts)
-    sums = dict.fromkeys(("loss", "entropy", "teacher_entropy", "clipped"), 0.0)
-    device = student.head_weight.device
+    sums, device = {"loss": 0.0}, student.head_weight.device
     for batch in micro_batches(rollouts, settings.micro_tokens):
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.dtype == "bfloat16"):
-            hidden = completion_hidden(student, [(r.prompt, r.completion) for r in batch])             # [N, width]
-            if teacher is not None:
-                with torch.no_grad():  # after the student: casts that autocast caches here would carry no gradient
-                    teacher_hidden = completion_hidden(teacher, [(r.teacher_prompt, r.completion) for r in batch])
-        if teacher is None:
-            targets = torch.tensor([i for r in batch for i in r.completion], device=device)           # [N]
-            weights = [w for r in batch for w in r.weights or [1.0] * len(r.completion)]
-            weights = torch.tensor(weights, device=device)                                            # [N]
-            nll = F.cross_entropy((hidden @ student.head_weight.T).float(), targets, reduction="none")  # [N]
-            loss = nll @ weights / count
-        else:
-            loss, stats = distillation_loss(
-                hidden, student.head_weight, teacher_hidden, teacher.head_weight, beta=settings.beta,
-                temperature=settings.temperature, top_k=settings.top_k_loss or None, clip=settings.clip or None,
-                clip_mode=settings.clip_mode, denominator=count, return_stats=True)
-            sums["entropy"] += stats.student_entropy.sum().item() / count
-            sums["teacher_entropy"] += stats.teacher_entropy.sum().item() / count
-            sums["clipped"] += stats.clipped.float().sum().item() / count
+            loss, measures = signal(student, teacher, batch, count, settings)
         loss.backward()
         sums["loss"] += loss.item()
+        for name, values in measures.items():
+            sums[name] = sums.get(name, 0.0) + values.float().sum().item() / count
     if count:
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-    return sums if teacher is not None else {"loss": sums["loss"]}
+    return sums
 
 
-# -------------------------------------------------------------------------------------------------------- the loop
-def train(stage: str, out: Path, student: GPT, teacher: GPT | None, draw_rows, steps: int, optimizers,
-          learning_rate, settings: Settings, resume: bool, measure=lambda rows: {}) -> GPT:
-    """The one training loop: `draw_rows(step)` rolls out, `update` learns from the rows, `measure` logs them.
+def set_advantages(rollouts: list[Rollout], rewards: list[float], group: int) -> float:
+    """GRPO: (reward - mean) / standard deviation within each `group` neighbours, samples of one question.
 
-    Everything random in a step comes from (seed, stage, step), so a checkpoint holds weights, optimizer and step, and a
-    killed run goes on to the same bits. `learning_rate(step)` scales each optimizer's own rate.
+    Returns the share of groups without signal: all rewards equal, so all advantages are 0.
     """
-    path, log = out / f"{stage}.pt", out / f"{stage}.jsonl"
-    wanted = settings.of(stage)
-    start, ema = 0, teacher if settings.teacher == "ema" else None
-    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    if path.exists():
-        if not resume:
-            raise ValueError(f"{path} is there already: pass --resume to go on with it, or another --out")
-        content = load(path)
-        same_settings(path, content["settings"], wanted)
-        if content["config"] != asdict(student.config):
-            raise ValueError(f"{path} holds a model of another shape: {content['config']}")
-        student.load_state_dict(content["model"])
-        start = content["step"]
-        if start == steps:
-            print(f"{stage}: done before, {path}")
-            return student
-        for optimizer, state in zip(optimizers, content["optimizers"]):
-            optimizer.load_state_dict(state)
-        if ema is not None:
-            ema.load_state_dict(content["ema"])
-
-    def checkpoint(step: int) -> None:
-        content = {"step": step, "steps": steps, "settings": wanted, "config": asdict(student.config),
-                   "model": student.state_dict()}
-        if step < steps:
-            content["optimizers"] = [optimizer.state_dict() for optimizer in optimizers]
-            content["ema"] = ema.state_dict() if ema is not None else None
-        save(path, content)
-
-    kept = log.read_text(encoding="utf-8").split("\n")[:start] if start else []
-    write_lines(log, kept)
-    saved, bar = time.monotonic(), tqdm(range(start, steps), stage, initial=start, total=steps, mininterval=1)
-    with open(log, "a", encoding="utf-8") as file:
-        for step in bar:
-            began = time.perf_counter()
-            for optimizer, initial in zip(optimizers, rates):
-                for group, rate in zip(optimizer.param_groups, initial):
-                    group["lr"] = rate * learning_rate(step)
-            rows = draw_rows(step)
-            row = {"step": step, **update(student, teacher, rows, optimizers, settings), **measure(rows)}
-            if ema is not None:
-                with torch.no_grad():
-                    for old, new in zip(ema.parameters(), student.parameters()):
-                        old.lerp_(new, 1 - settings.ema_decay)
-            tokens, seconds = sum(len(r.completion) for r in rows), time.perf_counter() - began
-            row |= {"length": tokens / max(1, len(rows)), "cut": sum(r.cut for r in rows) / max(1, len(rows)),
-                    "seconds": seconds, "tokens_per_s": tokens / seconds, "peak_mb": _peak_mb(student)}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            file.flush()
-            bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
-            if time.monotonic() - saved > settings.save_seconds and step + 1 < steps:
-                checkpoint(step + 1)
-                saved = time.monotonic()
-    checkpoint(steps)
-    return student
+    silent = 0
+    for start in range(0, len(rollouts), group):
+        part = rewards[start:start + group]
+        middle = sum(part) / len(part)
+        spread = (sum((reward - middle) ** 2 for reward in part) / len(part)) ** 0.5
+        silent += max(part) == min(part)
+        for r, reward in zip(rollouts[start:start + group], part):
+            r.advantage = 0.0 if max(part) == min(part) else (reward - middle) / spread
+    return silent * group / max(1, len(rollouts))
 
 
-def same_settings(path: Path, made: dict, wanted: dict) -> None:
-    """Raises ValueError naming the first setting in which a file differs from what is wanted."""
-    for name, value in wanted.items():
-        if made.get(name) != value:
-            raise ValueError(f"{path} was made with {name}={made.get(name)!r}, not {value!r}: "
-                             "use the same settings or another --out")
-
-
-def _peak_mb(model: GPT) -> int:
-    if model.head_weight.is_cuda:
-        return torch.cuda.max_memory_allocated() >> 20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
+METHODS = {"rcsd": distill, "opsd": distill, "reverse-kl-pg": reinforce, "grpo": reinforce, "grpo-rubric": reinforce,
+           "sft": imitate}
+REWARDS = {"grpo": lambda e, text: float(correct(text, e.answer)), "grpo-rubric": lambda e, text: grade(e.rubric, text)}
 
 
 # ------------------------------------------------------------------------------------------------------ the stages
@@ -226,7 +212,7 @@ def fitting(examples: list[Example], tokenizer: Tokenizer, settings: Settings, *
     """The examples whose prompts, one for each function in `sides`, leave room for a completion; says what it drops.
     Raises ValueError if none is left."""
     room = settings.context - settings.max_new_tokens
-    kept = [e for e in examples if all(len(encode(tokenizer, side(e))) <= room for side in sides)]
+    kept = [e for e in examples if all(len(encode(tokenizer, side(e))) <= room for side in sides if side)]
     rule = f"a prompt must fit into {room} tokens (--context less --max-new-tokens)"
     if not kept:
         raise ValueError(f"no question left to train on: {rule}")
@@ -281,10 +267,20 @@ def run_base(out: Path, settings: Settings, resume: bool) -> None:
         return [Rollout(rows[i][:1], rows[i][1:], weights=[settings.prompt_weight] * (starts[i] - 1)
                         + [1.0] * (len(rows[i]) - starts[i])) for i in batches[step]]
 
+    def take_step(step):
+        rollouts = draw_rows(step)
+        return {**update(imitate, student, None, rollouts, optimizers, settings), **lengths(rollouts)}
+
     def schedule(step):  # up within 50 steps, down to 0 over the second half
         return min(1.0, (step + 1) / 50, 2 * (1 - step / settings.base_steps))
 
-    train("base", out, student, None, draw_rows, settings.base_steps, optimizers, schedule, settings, resume)
+    train("base", out, student, None, take_step, settings.base_steps, optimizers, schedule, settings, resume)
+
+
+def lengths(rollouts: list[Rollout]) -> dict:
+    """For the log: completion tokens of a step, their mean per row, and the share of rows cut at the length limit."""
+    tokens, rows = sum(len(r.completion) for r in rollouts), max(1, len(rollouts))
+    return {"tokens": tokens, "length": tokens / rows, "cut": sum(r.cut for r in rollouts) / rows}
 
 
 def bucketed(rows: list[list[int]], tokens: int, seed: int) -> list[list[int]]:
@@ -303,51 +299,73 @@ def bucketed(rows: list[list[int]], tokens: int, seed: int) -> list[list[int]]:
     return batches
 
 
-def self_distill(stage: str, out: Path, examples: list[Example], student_sees, teacher_sees, steps: int,
-                 settings: Settings, resume: bool, measure) -> GPT:
-    """Stages I and II: the student samples, its teacher (the same model in another context) scores the same tokens.
+def post_train(stage: str, out: Path, examples: list[Example], student_sees, teacher_sees, steps: int,
+               settings: Settings, resume: bool, measure, method="rcsd", validate=None) -> GPT:
+    """Stages I and II: roll out, then learn from the signal of the method (see METHODS). Both start from the base model.
 
-    Both stages start from the base model. `student_sees` and `teacher_sees` turn an example into a prompt.
+    `student_sees` turns an example into a prompt, `teacher_sees` does so with a random generator for what is drawn anew
+    at each step (None for a method without a teacher).
     """
     tokenizer, device = read_tokenizer(out), device_of(settings)
     same_settings(out / "base.pt", load(out / "base.pt")["settings"], settings.of("base"))
-    student = load_model(out / "base.pt", device)
-    teacher = student if settings.teacher == "live" else copy.deepcopy(student)
+    student, teacher = load_model(out / "base.pt", device), None
+    if teacher_sees:
+        teacher = student if settings.teacher == "live" else copy.deepcopy(student)
     examples = fitting(examples, tokenizer, settings, student_sees, teacher_sees)
-    prompts = [encode(tokenizer, student_sees(e)) for e in examples]
-    teacher_prompts = [encode(tokenizer, teacher_sees(e)) for e in examples]
+    group = settings.group if method in REWARDS else 1
 
-    def draw_rows(step):
-        epoch, order = -1, []
-        for k in range(step * settings.batch, (step + 1) * settings.batch):
-            if k // len(examples) != epoch:
-                epoch = k // len(examples)
-                rng = random.Random(seed_for(settings, stage, "epoch", epoch))
-                shuffled = rng.sample(range(len(examples)), len(examples))
-            order.append(shuffled[k % len(examples)])
-        completions = roll_out(student, [prompts[i] for i in order], tokenizer, settings, stage, step)
-        return [Rollout(prompts[i], c.ids, teacher_prompts[i], c.cut, examples[i]) for i, c in zip(order, completions)]
+    def draw_questions(step):  # each epoch in a new order
+        count, drawn = settings.batch // group, []
+        for k in range(step * count, (step + 1) * count):
+            if not drawn or k % len(examples) == 0:
+                rng = random.Random(seed_for(settings, stage, "epoch", k // len(examples)))
+                shuffled = rng.sample(examples, len(examples))
+            drawn += [shuffled[k % len(examples)]] * group
+        return drawn
 
-    def log(rows):
-        texts = [tokenizer.decode(r.completion[:-1] if not r.cut else r.completion) for r in rows]
-        row = {"lr": settings.lr, **measure(rows, texts)}
-        return row | {"sample": {"question": rows[0].example.question, "completion": texts[0]}}
+    def roll_out_step(step):
+        drawn, rng = draw_questions(step), random.Random(seed_for(settings, stage, "teacher", step))
+        prompts = [encode(tokenizer, student_sees(e)) for e in drawn]
+        if method == "sft":
+            return [Rollout(p, tokenizer.encode(e.solution) + [tokenizer.eos], example=e) for p, e in zip(prompts, drawn)]
+        completions = roll_out(student, prompts, tokenizer, settings, stage, step)
+        seen = [encode(tokenizer, teacher_sees(e, rng)) if teacher_sees else None for e in drawn]
+        return [Rollout(*row) for row in zip(prompts, [c.ids for c in completions], seen, [c.cut for c in completions], drawn)]
+
+    def take_step(step):
+        rollouts = roll_out_step(step)
+        texts = [tokenizer.decode(r.completion if r.cut else r.completion[:-1]) for r in rollouts]
+        row = {"lr": settings.lr, **measure(rollouts, texts), **lengths(rollouts)}
+        row["sampled"] = 0 if method == "sft" else row["tokens"]
+        row["sample"] = {"question": rollouts[0].example.question, "completion": texts[0]}
+        if method in REWARDS:  # an answer that met the length limit earns nothing
+            rewards = [0.0 if r.cut else REWARDS[method](r.example, text) for r, text in zip(rollouts, texts)]
+            row |= {"reward": sum(rewards) / len(rewards), "no_signal": set_advantages(rollouts, rewards, group)}
+        for _ in range(settings.reuse):
+            row |= update(METHODS[method], student, teacher, rollouts, optimizers, settings)
+        return row
 
     optimizers = [torch.optim.AdamW(student.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.0)]
-    return train(stage, out, student, teacher, draw_rows, steps, optimizers, lambda step: min(1.0, (step + 1) / 5),
-                 settings, resume, log)
+    return train(stage, out, student, teacher, take_step, steps, optimizers, lambda step: min(1.0, (step + 1) / 5),
+                 settings, resume, validate)
+
+
+def greedy(model: GPT, tokenizer: Tokenizer, prompts: list[list[int]], settings: Settings, note="") -> list[tuple[str, bool, int]]:
+    """Most likely completions: (text, cut, tokens) for each prompt, prompts of similar length together."""
+    order, done = sorted(range(len(prompts)), key=lambda i: len(prompts[i])), {}
+    for start in tqdm(range(0, len(order), 128), note, leave=False, disable=not note):
+        part = order[start:start + 128]
+        for i, c in zip(part, generate(model, [prompts[i] for i in part], max_new_tokens=settings.max_new_tokens,
+                                       eos=tokenizer.eos, temperature=0)):
+            done[i] = tokenizer.decode(c.ids if c.cut else c.ids[:-1]), c.cut, len(c.ids)
+    return [done[i] for i in range(len(prompts))]
 
 
 def write_rubrics(model: GPT, tokenizer: Tokenizer, examples: list[Example], settings: Settings) -> list[dict]:
     """Greedy rubrics for questions: {"id", "text", "problem"}; problem is "" or says why the rubric is invalid."""
     prompts = [encode(tokenizer, prompt(e.question, write="criteria")) for e in examples]
-    written = []
-    for start in range(0, len(prompts), 128):
-        for c in generate(model, prompts[start:start + 128], max_new_tokens=settings.max_new_tokens,
-                          eos=tokenizer.eos, temperature=0):
-            text = tokenizer.decode(c.ids if c.cut else c.ids[:-1])
-            written.append({"id": examples[len(written)].id, "text": text, "problem": invalid(text, c.cut)})
-    return written
+    return [{"id": e.id, "text": text, "problem": invalid(text, cut)}
+            for e, (text, cut, _) in zip(examples, greedy(model, tokenizer, prompts, settings))]
 
 
 def invalid(text: str, cut: bool) -> str:
@@ -363,12 +381,12 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
     """Stage I: the rubric student sees x, its teacher x and the reference rubric; then it writes for stage II."""
     tokenizer = read_tokenizer(out)
     path = Path(settings.data or out / "data" / "stage1.jsonl")
-    examples = [e for e in read_questions(path, settings) if e.rubric]
+    examples = [e for e in read_questions(path, settings) if e.rubric][:settings.stage1_limit or None]
     if not examples:
         raise ValueError(f"{path}: stage I needs questions with rubrics, found none")
-    student = self_distill(
+    student = post_train(
         "stage1", out, examples, lambda e: prompt(e.question, write="criteria"),
-        lambda e: prompt(e.question, rubric=e.rubric, write="criteria"), settings.stage1_steps, settings, resume,
+        lambda e, rng=None: prompt(e.question, rubric=e.rubric, write="criteria"), settings.stage1_steps, settings, resume,
         lambda rows, texts: {"valid": sum(not invalid(t, r.cut) for t, r in zip(texts, rows)) / len(rows)})
     if newer(out / "rubrics.jsonl", out / "stage1.pt"):
         return
@@ -386,25 +404,53 @@ def newer(result: Path, *inputs: Path) -> bool:
 
 
 def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
-    """Stage II: the student answers from x, the teacher scores the answer from x and what --teacher-sees says."""
-    tokenizer = read_tokenizer(out)
+    """Stage II: the student answers from x; the signal on its tokens is the method's, for RCSD from x and a rubric."""
+    tokenizer, method, sees = read_tokenizer(out), settings.method, None
     path = Path(settings.data or out / "data" / "stage2.jsonl")
     examples = fitting(read_questions(path, settings), tokenizer, settings, lambda e: prompt(e.question))
-    rubrics = choose_rubrics(out, examples, settings)
-    self_distill(
-        "stage2", out, examples, lambda e: prompt(e.question),
-        lambda e: teacher_prompt(e, settings.teacher_sees, rubrics[e.id]), settings.stage2_steps, settings, resume,
-        lambda rows, texts: {"correct": sum(correct(t, r.example.answer) for t, r in zip(texts, rows)) / len(rows)})
+    examples = imperfect(examples[:settings.stage2_limit or None], "solution", settings.imperfect, settings.seed)
+    lacks = {"sft": lambda e: not e.solution, "grpo": lambda e: not e.answer,
+             "grpo-rubric": lambda e: not e.rubric or not all(c.check for c in e.rubric.criteria)}.get(method)
+    if lacks and (poor := [e.id for e in examples if lacks(e)]):
+        what = {"sft": "a solution", "grpo": "an answer", "grpo-rubric": "a rubric with checks"}[method]
+        raise ValueError(f"{path}: --method {method} needs {what} for each question; {poor[0]} and {len(poor) - 1} more have none")
+    if METHODS[method] is not imitate and method not in REWARDS:
+        sees = teacher_sees(out, examples, settings)
+    valid = load_examples(out / "data" / "valid.jsonl")[0]
+    groups = [[e for e in valid if e.meta["new"] == new] for new in (False, True)]
+
+    def validate(student):
+        """Greedy accuracy on the validation questions about known and about new laws."""
+        return {f"valid_{name}": sum(correct(text, e.answer) for e, (text, _, _) in zip(part, greedy(
+            student, tokenizer, [encode(tokenizer, prompt(e.question)) for e in part], settings))) / len(part)
+            for name, part in zip(("known", "new"), groups) if part}
+
+    post_train("stage2", out, examples, lambda e: prompt(e.question), sees, settings.stage2_steps, settings, resume,
+               lambda rows, texts: {"correct": sum(correct(t, r.example.answer) for t, r in zip(texts, rows)) / len(rows)},
+               method, validate if settings.eval_every else None)
+
+
+def teacher_sees(out: Path, examples: list[Example], settings: Settings):
+    """The function from an example (and a random generator) to the Stage II teacher's prompt."""
+    sees = "solution" if settings.method == "opsd" else settings.teacher_sees
+    rubrics = choose_rubrics(out, examples, settings) if "rubric" in SEES[sees] else {}
+
+    def see(e, rng=None):
+        rubric = rubrics.get(e.id)
+        if rubric and rng and settings.criterion_weights == "loss":
+            rubric = weighted(rubric, rng)
+        return teacher_prompt(e, sees, rubric)
+    return see
 
 
 def choose_rubrics(out: Path, examples: list[Example], settings: Settings) -> dict[str, Rubric | None]:
     """The rubric that the teacher sees, by question id. An invalid learned rubric falls back to the generic one."""
-    if "rubric" not in SEES[settings.teacher_sees]:
-        return {e.id: None for e in examples}
-    if settings.rubrics == "gt":
-        return {e.id: e.rubric for e in examples}
     if settings.rubrics == "generic":
         return {e.id: GENERIC for e in examples}
+    if settings.rubrics in ("noisy", "reduced", "shuffled"):
+        examples = imperfect(examples, settings.rubrics, settings.rubric_rate, settings.seed)
+    if settings.rubrics != "learned":
+        return {e.id: e.rubric for e in examples}
     path = out / "rubrics.jsonl"
     if not path.exists():
         raise ValueError(f"{path}: no learned rubrics; run stage1 first, or pass --rubrics gt")

@@ -18,13 +18,14 @@ import pytest
 import data.problems as problems
 import data.prepare as prepare_module
 from data.generate import example, question, rubric, solution
+from data.load import load_examples
 from data.laws import BY_NAME, CHAINS, FIELDS, LAWS, Law
 from data.prepare import (IMPERFECT, KINDS, USES, imperfect, imperfect_solution, main, noisy_rubric, prepare,
                           questions, reduced_rubric, sample, show, shuffled_rubrics)
 from data.problems import (SMALLER, chain_tuples, comparison, draw, forms, invented, invented_law, key_of, one_step,
                            split_of, split_tuples, tuples, units_of)
 from rubrics import (GENERIC, Criterion, Rubric, canonical, correct, final_answer, grade, key_relations,
-                     load_examples, satisfied)
+                     satisfied)
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = dict(base_rows=3000, exposure_count=20, exposure_share=0.03, stage1_questions=300, stage2_questions=600,

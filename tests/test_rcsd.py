@@ -16,9 +16,9 @@ import evaluate
 from data.tokenizer import Tokenizer, train_bpe
 from loss import token_divergence
 from model import GPT, GPTConfig, load, save
-from rcsd import Rollout, bucketed, completion_hidden, encode, micro_batches, update
+from rcsd import Rollout, bucketed, completion_hidden, distill, encode, imitate, micro_batches, reinforce, set_advantages, update
 from rubrics import Criterion, Rubric, prompt
-from settings import PRESETS, Settings, seed_for
+from run import PRESETS, Settings, seed_for
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = dict(base_rows=300, stage1_questions=24, stage2_questions=24, test_questions=8, vocab_size=400, base_steps=6,
@@ -67,7 +67,7 @@ def test_completion_hidden_is_the_state_before_each_token():
 
 def test_same_context_gives_a_loss_of_exactly_zero_and_no_gradient():
     student = tiny_model()
-    stats = update(student, copy.deepcopy(student), random_rollouts(same_context=True), [], Settings())
+    stats = update(distill, student, copy.deepcopy(student), random_rollouts(same_context=True), [], Settings())
     assert stats["loss"] == 0.0
     assert max(p.grad.abs().max() for p in student.parameters()) < 1e-5  # rounding
 
@@ -75,7 +75,7 @@ def test_same_context_gives_a_loss_of_exactly_zero_and_no_gradient():
 def test_another_context_gives_the_plain_formula():
     student, rows = tiny_model(), random_rollouts()
     teacher = copy.deepcopy(student)
-    stats = update(student, teacher, rows, [], Settings(beta=0.3, temperature=1.5))
+    stats = update(distill, student, teacher, rows, [], Settings(beta=0.3, temperature=1.5))
     total, count = 0.0, 0
     for r in rows:
         for t in range(len(r.completion)):
@@ -88,9 +88,9 @@ def test_another_context_gives_the_plain_formula():
 
 def test_without_a_teacher_the_signal_is_the_log_probability():
     student, rows = tiny_model(), random_rollouts()
-    stats = update(student, None, rows, [], Settings())
+    stats = update(imitate, student, None, rows, [], Settings())
     weighted = [Rollout(r.prompt, r.completion, weights=[0.5] * len(r.completion)) for r in rows]
-    assert update(student, None, weighted, [], Settings())["loss"] == pytest.approx(stats["loss"], rel=1e-5)
+    assert update(imitate, student, None, weighted, [], Settings())["loss"] == pytest.approx(stats["loss"], rel=1e-5)
     nll = [-(student(torch.tensor([r.prompt + r.completion[:t]]))[0, -1] @ student.head_weight.T).log_softmax(-1)[token]
            for r in rows for t, token in enumerate(r.completion)]
     assert stats["loss"] == pytest.approx(torch.stack(nll).mean().item(), rel=1e-5)
@@ -98,7 +98,7 @@ def test_without_a_teacher_the_signal_is_the_log_probability():
 
 def gradients(teacher, **settings):
     student = tiny_model()
-    update(student, tiny_model(1) if teacher else None, random_rollouts(), [], Settings(**settings))
+    update(distill if teacher else imitate, student, tiny_model(1) if teacher else None, random_rollouts(), [], Settings(**settings))
     return [p.grad.clone() for p in student.parameters()]
 
 
@@ -116,7 +116,7 @@ def test_weights_choose_tokens():
     assert len(row.completion) > 2
     last = Rollout(row.prompt + row.completion[:-1], row.completion[-1:])
     only_last = Rollout(row.prompt, row.completion, weights=[0.0] * (len(row.completion) - 1) + [2.0])
-    a, b = (update(student, None, [r], [], Settings())["loss"] for r in (last, only_last))
+    a, b = (update(imitate, student, None, [r], [], Settings())["loss"] for r in (last, only_last))
     assert a == pytest.approx(b, rel=1e-5)
 
 
@@ -131,7 +131,7 @@ def test_micro_batches_hold_every_row_once_within_the_budget():
 
 def test_a_long_completion_weighs_by_its_tokens():
     student, a, b = tiny_model(), *random_rollouts(2)
-    one, two, both = (update(student, None, rows, [], Settings())["loss"] for rows in ([a], [b], [a, b]))
+    one, two, both = (update(imitate, student, None, rows, [], Settings())["loss"] for rows in ([a], [b], [a, b]))
     n, m = len(a.completion), len(b.completion)
     assert n != m
     assert both == pytest.approx((n * one + m * two) / (n + m), rel=1e-5)
@@ -141,7 +141,7 @@ def test_no_valid_token_changes_nothing():
     student = tiny_model()
     before = copy.deepcopy(student.state_dict())
     optimizer = torch.optim.AdamW(student.parameters(), lr=1.0)
-    stats = update(student, copy.deepcopy(student), [Rollout([1, 2], [], [3], True)], [optimizer], Settings())
+    stats = update(distill, student, copy.deepcopy(student), [Rollout([1, 2], [], [3], True)], [optimizer], Settings())
     assert stats["loss"] == 0.0
     assert all(torch.equal(before[name], p) for name, p in student.state_dict().items())
 
@@ -153,7 +153,7 @@ def test_eos_is_learned_and_is_not_pad():
     optimizer = torch.optim.AdamW(student.parameters(), lr=0.01)
     rows = [Rollout(encode(tokenizer, prompt("why?")), tokenizer.encode("so") + [tokenizer.eos])]
     for _ in range(40):
-        update(student, None, rows, [optimizer], Settings())
+        update(imitate, student, None, rows, [optimizer], Settings())
     hidden = completion_hidden(student, [(rows[0].prompt, rows[0].completion)])
     assert (hidden @ student.head_weight.T)[-1].argmax().item() == tokenizer.eos
 

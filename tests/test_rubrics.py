@@ -6,8 +6,9 @@ from fractions import Fraction
 
 import pytest
 
+from data.load import load_examples
 from rubrics import (GENERIC, SEES, Criterion, Example, Rubric, canonical, correct, final_answer, grade, key_relations,
-                     load_examples, parse_rubric, prompt, satisfied, teacher_prompt)
+                     parse_rubric, prompt, satisfied, teacher_prompt)
 
 FORCE = Rubric((
     Criterion("Key", "Essential: uses force = mass × acceleration", 5, "states force = mass × acceleration"),

@@ -1,15 +1,31 @@
-"""What a run depends on: one dataclass, the presets, and the command line that both scripts share."""
+"""What every run has: its settings, the presets, the command line, and the loop that logs, validates and resumes.
+
+What happens in a step is the method, and that is rcsd.py.
+"""
 import argparse
+import copy
 import hashlib
-from dataclasses import dataclass, field, fields
+import json
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
+from data.prepare import write_lines
 from loss import CLIP_MODES
+from model import GPT, load, save
 from rubrics import SEES
 
 STAGES = ("data", "base", "stage1", "stage2")
+METHODS = ("rcsd", "opsd", "reverse-kl-pg", "grpo", "grpo-rubric", "sft")
+RUBRICS = ("learned", "gt", "generic", "noisy", "reduced", "shuffled")
+
+
+# --------------------------------------------------------------------------------------------------- the settings
 
 
 def setting(default, stage, help, choices=None):
@@ -43,6 +59,7 @@ class Settings:
     base_lr: float = setting(0.015, "base", "Muon's learning rate for matrices in stage 0; AdamW's for the rest is a fifth")
 
     data: str = setting("", "stage1", "JSON Lines file of your own questions and rubrics (see README)")
+    stage1_limit: int = setting(0, "stage1", "teach stage I from the first of its questions only, this many; 0: all")
     stage1_steps: int = setting(130, "stage1", "steps of stage I")
     batch: int = setting(64, "stage1", "questions, and samples, a step of stages I and II")
     lr: float = setting(0.001, "stage1", "learning rate of stages I and II (AdamW)")
@@ -55,9 +72,23 @@ class Settings:
     teacher: str = setting("fixed", "stage1", "the teacher's weights: the starting policy, a running average of the student, "
                      "the student", ("fixed", "ema", "live"))
     ema_decay: float = setting(0.99, "stage1", "for --teacher ema")
+    reuse: int = setting(1, "stage1", "updates from each batch of samples")
+    stage2_limit: int = setting(0, "stage2", "teach stage II from the first of its questions only, this many; 0: all")
     stage2_steps: int = setting(130, "stage2", "steps of stage II")
-    teacher_sees: str = setting("rubric", "stage2", "what the stage II teacher sees beside the question", tuple(SEES))
-    rubrics: str = setting("learned", "stage2", "where the stage II rubrics come from", ("learned", "gt", "generic"))
+    eval_every: int = setting(0, "stage2", "steps between validations of stage II, whose best checkpoint is then kept; "
+                              "0: keep the last")
+    method: str = setting("rcsd", "stage2", "where the tokens of stage II come from and what the signal on each is",
+                          METHODS)
+    group: int = setting(8, "stage2", "samples of one question for the two grpo methods")
+    ratio_clip: float = setting(0.2, "stage2", "bound on how far a probability ratio of a reused batch may push")
+    teacher_sees: str = setting("rubric", "stage2", "what the stage II teacher sees beside the question (opsd: the "
+                                "solution)", tuple(SEES))
+    rubrics: str = setting("learned", "stage2", "where the stage II rubrics come from", RUBRICS)
+    rubric_rate: float = setting(1.0, "stage2", "share of the reference rubrics that --rubrics noisy, reduced or "
+                                 "shuffled changes")
+    criterion_weights: str = setting("text", "stage2", "the weights of the criteria act as text alone, or also in the "
+                                     "loss: see rubrics.weighted", ("text", "loss"))
+    imperfect: float = setting(0.0, "stage2", "share of the reference solutions with a wrong step")
 
     device: str = setting("auto", "", "auto takes CUDA when there is one", ("auto", "cpu", "cuda"))
     micro_tokens: int = setting(8192, "", "tokens in one forward pass, padding counted: memory, not the result")
@@ -71,7 +102,7 @@ class Settings:
                 raise ValueError(f"{flag}: expected one of {', '.join(f.metadata['choices'])}, got {value!r}")
             if f.type in (int, float) and not least <= value < float("inf"):
                 raise ValueError(f"{flag}: expected a number of at least {least}, got {value}")
-        for name in ("beta", "exposure_share", "ema_decay", "prompt_weight"):
+        for name in ("beta", "exposure_share", "ema_decay", "prompt_weight", "rubric_rate", "imperfect"):
             if getattr(self, name) > 1:
                 raise ValueError(f"--{name.replace('_', '-')}: expected a number from 0 to 1, "
                                  f"got {getattr(self, name)}")
@@ -79,6 +110,10 @@ class Settings:
             raise ValueError("--temperature: expected more than 0: the loss divides by it")
         if (self.clip_mode == "none") != (self.clip == 0):
             raise ValueError(f"--clip {self.clip} and --clip-mode {self.clip_mode} need each other")
+        if self.method.startswith("grpo") and (self.group < 2 or self.batch % self.group):
+            raise ValueError(f"--group: expected at least 2 and a divisor of --batch {self.batch}, got {self.group}")
+        if self.method == "opsd" and self.teacher_sees not in ("rubric", "solution"):
+            raise ValueError(f"--teacher-sees {self.teacher_sees}: opsd is the method whose teacher sees the solution")
         if self.max_new_tokens >= self.context:
             raise ValueError(f"--max-new-tokens: expected less than --context {self.context}, got {self.max_new_tokens}")
 
@@ -134,3 +169,91 @@ def settings_from(args: argparse.Namespace) -> tuple[Path, Settings]:
     preset = args.preset if args.preset != "auto" else "gpu" if gpu else "cpu"
     given = {f.name: getattr(args, f.name) for f in fields(Settings) if getattr(args, f.name) is not None}
     return args.out or Path("out") / preset, Settings(**{**PRESETS[preset], **given})
+
+
+# ------------------------------------------------------------------------------------------------------- the loop
+def train(stage: str, out: Path, student: GPT, teacher: GPT | None, take_step, steps: int, optimizers, learning_rate,
+          settings: Settings, resume: bool, validate=None) -> GPT:
+    """The one training loop: `take_step(step)` learns and returns what to log; this sets rates, validates and saves.
+
+    Everything random in a step comes from (seed, stage, step), so a checkpoint holds weights, optimizer and step, and a
+    killed run goes on to the same bits. `learning_rate(step)` scales each optimizer's own rate. With `validate`, a
+    function from the student to {name: score}, the weights with the best mean score are those that the run ends with
+    (the earlier ones of two that are equal). Raises ValueError for a checkpoint of other settings.
+    """
+    path, log = out / f"{stage}.pt", out / f"{stage}.jsonl"
+    wanted = settings.of(stage)
+    start, ema, best = 0, teacher if settings.teacher == "ema" else None, None
+    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    if path.exists():
+        if not resume:
+            raise ValueError(f"{path} is there already: pass --resume to go on with it, or another --out")
+        content = load(path)
+        same_settings(path, content["settings"], wanted)
+        if content["config"] != asdict(student.config):
+            raise ValueError(f"{path} holds a model of another shape: {content['config']}")
+        student.load_state_dict(content["model"])
+        start = content["step"]
+        if start == steps:
+            print(f"{stage}: done before, {path}")
+            return student
+        best = content.get("best")
+        for optimizer, state in zip(optimizers, content["optimizers"]):
+            optimizer.load_state_dict(state)
+        if ema is not None:
+            ema.load_state_dict(content["ema"])
+
+    def checkpoint(step: int) -> None:
+        content = {"step": step, "steps": steps, "settings": wanted, "config": asdict(student.config),
+                   "model": student.state_dict(), "kept": best["step"] if best else step}
+        if step < steps:
+            content["optimizers"] = [optimizer.state_dict() for optimizer in optimizers]
+            content["ema"] = ema.state_dict() if ema is not None else None
+            content["best"] = best
+        save(path, content)
+
+    kept = log.read_text(encoding="utf-8").split("\n")[:start] if start else []
+    write_lines(log, kept)
+    saved, bar = time.monotonic(), tqdm(range(start, steps), stage, initial=start, total=steps, mininterval=1)
+    with open(log, "a", encoding="utf-8") as file:
+        for step in bar:
+            began = time.perf_counter()
+            for optimizer, initial in zip(optimizers, rates):
+                for group, rate in zip(optimizer.param_groups, initial):
+                    group["lr"] = rate * learning_rate(step)
+            row = {"step": step, **take_step(step)}
+            if ema is not None:
+                with torch.no_grad():
+                    for old, new in zip(ema.parameters(), student.parameters()):
+                        old.lerp_(new, 1 - settings.ema_decay)
+            seconds = time.perf_counter() - began
+            row |= {"seconds": seconds, "tokens_per_s": row["tokens"] / seconds, "peak_mb": _peak_mb(student)}
+            if validate and ((step + 1) % settings.eval_every == 0 or step + 1 == steps):
+                scores = validate(student)
+                row |= scores
+                if best is None or sum(scores.values()) > best["score"]:
+                    best = {"score": sum(scores.values()), "step": step + 1, "model": copy.deepcopy(student.state_dict())}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.flush()
+            bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
+            if time.monotonic() - saved > settings.save_seconds and step + 1 < steps:
+                checkpoint(step + 1)
+                saved = time.monotonic()
+    if best:
+        student.load_state_dict(best["model"])
+    checkpoint(steps)
+    return student
+
+
+def same_settings(path: Path, made: dict, wanted: dict) -> None:
+    """Raises ValueError naming the first setting in which a file differs from what is wanted."""
+    for name, value in wanted.items():
+        if made.get(name) != value:
+            raise ValueError(f"{path} was made with {name}={made.get(name)!r}, not {value!r}: "
+                             "use the same settings or another --out")
+
+
+def _peak_mb(model: GPT) -> int:
+    if model.head_weight.is_cuda:
+        return torch.cuda.max_memory_allocated() >> 20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)

@@ -1,0 +1,105 @@
+"""Line charts as SVG, by hand: a picture needs no package, and the same numbers give the same bytes."""
+import math
+from dataclasses import dataclass
+from xml.sax.saxutils import escape
+
+WIDTH, PLOT_HEIGHT = 720, 230            # px; the height of the axes' box alone
+LEFT, RIGHT, TOP, BOTTOM = 56, 16, 30, 48  # px around each box: y label and ticks, nothing, title, x label and ticks
+CHARACTER = 6.4                          # px, about the width of one at 12 px: for the legend
+
+
+@dataclass
+class Line:
+    """One line of a panel. Points are (x, y) or (x, y, sd), y and sd in percent; sd draws a band, cut at 0 and 100%."""
+    label: str
+    colour: str
+    points: list
+    dashed: bool = False                 # a level to compare with: no markers
+
+
+@dataclass
+class Panel:
+    """One pair of axes. `ticks` are the marked x values (None: chosen here), `log` a logarithmic x axis."""
+    title: str
+    x_label: str
+    y_label: str
+    lines: list
+    ticks: list | None = None
+    log: bool = False
+
+
+def round_ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of ten, some `about` of them, from at most `low` to at least `high`."""
+    span = max(high - low, 1e-6) / about
+    power = 10 ** math.floor(math.log10(span))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= span * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [k * step for k in range(first, max(last, first + 1) + 1)]
+
+
+def band(point) -> tuple[float, float]:
+    """Lower and upper end of a point's band, percent."""
+    x, y, sd = point if len(point) == 3 else (*point, 0)
+    return min(y, max(y - sd, 0)), max(y, min(y + sd, 100))
+
+
+def draw_panel(panel: Panel, left: float, width: float) -> list[str]:
+    """The elements of one panel whose box starts `left` px from the left edge and is `width` px wide."""
+    points = [p for line in panel.lines for p in line.points]
+    ticks = panel.ticks or round_ticks(min(p[0] for p in points), max(p[0] for p in points))
+    heights = round_ticks(min(band(p)[0] for p in points), max(band(p)[1] for p in points))
+    along = math.log10 if panel.log else float
+
+    def px(x):
+        start, end = along(min(ticks)), along(max(ticks))
+        return left + width * (along(x) - start) / (end - start if end > start else 1)
+
+    def py(y):
+        return TOP + PLOT_HEIGHT * (heights[-1] - y) / (heights[-1] - heights[0])
+
+    def text(x, y, words, more=""):
+        return f'<text x="{x:.1f}" y="{y:.1f}" {more}>{escape(words)}</text>'
+
+    bottom, middle = TOP + PLOT_HEIGHT, left + width / 2
+    parts = [text(left, TOP - 12, panel.title, 'font-weight="bold"'),
+             text(middle, bottom + 36, panel.x_label, 'text-anchor="middle"'),
+             text(0, 0, panel.y_label, f'text-anchor="middle" transform="translate({left - 40:.1f} '
+                                       f'{TOP + PLOT_HEIGHT / 2:.1f}) rotate(-90)"')]
+    for y in heights:
+        parts += [f'<line x1="{left:.1f}" x2="{left + width:.1f}" y1="{py(y):.1f}" y2="{py(y):.1f}" stroke="#dddddd"/>',
+                  text(left - 6, py(y) + 4, f"{y:.6g}", 'text-anchor="end"')]
+    for x in ticks:
+        parts += [f'<line x1="{px(x):.1f}" x2="{px(x):.1f}" y1="{bottom}" y2="{bottom + 5}" stroke="#333333"/>',
+                  text(px(x), bottom + 18, f"{x:.6g}", 'text-anchor="middle"')]
+    parts.append(f'<line x1="{left:.1f}" x2="{left + width:.1f}" y1="{bottom}" y2="{bottom}" stroke="#333333"/>')
+    for line in panel.lines:  # all bands lie under all lines
+        if any(len(p) == 3 for p in line.points):
+            edge = [(p[0], band(p)[1]) for p in line.points] + [(p[0], band(p)[0]) for p in reversed(line.points)]
+            parts.append(f'<polygon points="{" ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in edge)}" '
+                         f'fill="{line.colour}" fill-opacity="0.13"/>')
+    for line in panel.lines:
+        at = [(px(p[0]), py(p[1])) for p in line.points]
+        parts.append(f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in at)}" {stroke(line)}/>')
+        parts += [] if line.dashed else [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{line.colour}"/>' for x, y in at]
+    return parts
+
+
+def stroke(line: Line) -> str:
+    return f'fill="none" stroke="{line.colour}" stroke-width="2"' + (' stroke-dasharray="6 4"' if line.dashed else "")
+
+
+def chart(panels: list[Panel]) -> str:
+    """Panels side by side, one legend below them: the text of an SVG file."""
+    each = WIDTH / len(panels)
+    parts = [e for i, p in enumerate(panels) for e in draw_panel(p, i * each + LEFT, each - LEFT - RIGHT)]
+    x, y = LEFT, TOP + PLOT_HEIGHT + BOTTOM + 16
+    for line in {line.label: line for panel in panels for line in panel.lines}.values():
+        needed = 30 + CHARACTER * len(line.label)
+        if x > LEFT and x + needed > WIDTH - RIGHT:
+            x, y = LEFT, y + 20
+        parts += [f'<polyline points="{x:.1f},{y - 4} {x + 24:.1f},{y - 4}" {stroke(line)}/>',
+                  f'<text x="{x + 30:.1f}" y="{y}">{escape(line.label)}</text>']
+        x += needed + 22
+    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 14}" '
+                      f'viewBox="0 0 {WIDTH} {y + 14}" font-family="sans-serif" font-size="12" fill="#222222">',
+                      f'<rect width="{WIDTH}" height="{y + 14}" fill="#ffffff"/>', *parts, "</svg>"]) + "\n"

@@ -35,13 +35,14 @@ def group_of(e: Example) -> str:
     return f"hard: unseen {'two-step' if e.meta['kind'] == 'two-step' else 'phrasing'}, {knowledge}"
 
 
-def answer_all(model: GPT, tokenizer: Tokenizer, examples: list[Example], settings, rubrics=None,
-               note="") -> list[dict]:
+def answer_all(model: GPT, tokenizer: Tokenizer, examples: list[Example], settings, rubrics=None, note="",
+               solutions=False) -> list[dict]:
     """Greedy answers: {"id", "group", "kind", "text", "correct", "score", "cut"} for each question.
 
-    `rubrics` (by question id) puts a rubric into the context. `score` is the reference rubric's RaR score.
+    `rubrics` (by question id) puts a rubric into the context, `solutions` the reference solution. `score` is the reference rubric's RaR score.
     """
-    prompts = [encode(tokenizer, prompt(e.question, rubric=rubrics[e.id] if rubrics else None)) for e in examples]
+    prompts = [encode(tokenizer, prompt(e.question, rubric=rubrics[e.id] if rubrics else None,
+                                        solution=e.solution if solutions else "")) for e in examples]
     return [{"id": e.id, "group": group_of(e), "kind": e.meta["kind"], "text": text, "cut": cut,
              "correct": correct(text, e.answer), "score": grade(e.rubric, text), "length": length}
             for e, (text, cut, length) in zip(examples, greedy(model, tokenizer, prompts, settings, note))]

@@ -417,17 +417,18 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
     if METHODS[method] is not imitate and method not in REWARDS:
         sees = teacher_sees(out, examples, settings)
     valid = load_examples(out / "data" / "valid.jsonl")[0]
-    groups = [[e for e in valid if e.meta["new"] == new] for new in (False, True)]
-
-    def validate(student):
-        """Greedy accuracy on the validation questions about known and about new laws."""
-        return {f"valid_{name}": sum(correct(text, e.answer) for e, (text, _, _) in zip(part, greedy(
-            student, tokenizer, [encode(tokenizer, prompt(e.question)) for e in part], settings))) / len(part)
-            for name, part in zip(("known", "new"), groups) if part}
-
     post_train("stage2", out, examples, lambda e: prompt(e.question), sees, settings.stage2_steps, settings, resume,
                lambda rows, texts: {"correct": sum(correct(t, r.example.answer) for t, r in zip(texts, rows)) / len(rows)},
-               method, validate if settings.eval_every else None)
+               method, (lambda student: validate(student, tokenizer, valid, settings)) if settings.eval_every else None)
+
+
+def validate(model: GPT, tokenizer: Tokenizer, examples: list[Example], settings: Settings) -> dict[str, float]:
+    """Greedy accuracy (0 to 1) on the validation questions about known and about new laws."""
+    answers = greedy(model, tokenizer, [encode(tokenizer, prompt(e.question)) for e in examples], settings)
+    right = {"valid_known": [], "valid_new": []}
+    for e, (text, _, _) in zip(examples, answers):
+        right["valid_new" if e.meta["new"] else "valid_known"].append(correct(text, e.answer))
+    return {name: sum(values) / len(values) for name, values in right.items() if values}
 
 
 def teacher_sees(out: Path, examples: list[Example], settings: Settings):

@@ -1,4 +1,4 @@
-"""Line charts as SVG, by hand: a picture needs no package, and the same numbers give the same bytes."""
+"""Tables as Markdown and line charts as SVG, by hand: no package, and the same numbers give the same bytes."""
 import math
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
@@ -103,3 +103,25 @@ def chart(panels: list[Panel]) -> str:
     return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 14}" '
                       f'viewBox="0 0 {WIDTH} {y + 14}" font-family="sans-serif" font-size="12" fill="#222222">',
                       f'<rect width="{WIDTH}" height="{y + 14}" fill="#ffffff"/>', *parts, "</svg>"]) + "\n"
+
+
+def cell(value: dict | None, scale=100.0, digits=1) -> str:
+    """{"mean", "sd"} times the scale; sd is None for a single value, and all of it for none."""
+    if value is None:
+        return "–"
+    return f"{scale * value['mean']:.{digits}f}" + ("" if value["sd"] is None else f" ± {scale * value['sd']:.{digits}f}")
+
+
+def interval(found: dict | None, measure: str) -> str:
+    """Points of accuracy, with their 95% interval."""
+    if found is None:
+        return "–"
+    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * found[measure][key] for key in ("value", "low", "high")))
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A table that is aligned in a terminal too."""
+    widths = [max(map(len, column)) for column in zip(head, *rows)]
+    rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
+    cells = ([f"{c:{'>' if i else '<'}{w}}" for i, (c, w) in enumerate(zip(row, widths))] for row in (head, rule, *rows))
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)

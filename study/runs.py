@@ -5,11 +5,7 @@ others only in the flags written here. A run that answers several questions is t
 """
 from dataclasses import dataclass, field
 
-SHARED = dict(batch=64, stage2_steps=60, eval_every=20)        # the budget of every run
-STAGE1 = dict(stage1_steps=80)                                 # the rubric writers of question 6 and of all others
-RATES = (0.0005, 0.001, 0.002)                                 # the grid of learning rates, the same for every method
-TUNED_ON = (0,)                                                # the seeds whose validation questions choose from it
-WIDE, MAIN = (0, 1, 2), (0, 1, 2, 3, 4)                        # seeds of wide tables and of the main one
+WIDE, MAIN = (0, 1, 2), (0, 1, 2, 3, 4)  # seeds of wide tables and of the main one
 
 
 @dataclass(frozen=True)
@@ -76,3 +72,19 @@ TABLES = {  # question: the runs that answer it, in the order of its table
     "stage1": [*(r.name for r in STAGE1_RUNS), "rcsd-learned"],
 }
 RUNS = {r.name: r for r in MAIN_RUNS + RATE_RUNS + CONTEXT_RUNS + DIVERGENCE_RUNS + QUESTION_RUNS + STAGE1_RUNS}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study: its runs, the budget that all of them share, and how their learning rate is chosen."""
+    runs: list
+    shared: dict           # settings of every stage II: its budget
+    base: dict             # settings of stage 0 and stage I on top of the preset
+    rates: tuple           # the grid of learning rates, the same for every method
+    tuned_on: tuple        # the seeds whose validation questions choose from it
+
+
+FULL = Plan(list(RUNS.values()), dict(batch=64, stage2_steps=60, eval_every=20), {}, (0.0005, 0.001, 0.002), (0,))
+QUICK = Plan([Run(name, RUNS[name].flags, (0, 1)) for name in (
+    "sft", "grpo", "opsd", "rcsd-learned", "rcsd-gt", "sft-30", "opsd-30", "shuffled")],
+    dict(batch=32, stage2_steps=60, eval_every=30), dict(base_steps=4000, test_questions=200), (0.001,), ())

@@ -1,0 +1,231 @@
+"""Run the study: every run of study/runs.py that is missing, side by side, one core each.
+
+    python study/sweep.py              # all; a stopped study goes on where it was
+    python study/sweep.py --quick      # a small one: fewer runs, two seeds, a shorter stage 0
+    python study/report.py --runs out/study/runs.jsonl     # its tables and pictures
+
+Each finished run is one line of runs.jsonl: its settings, every test answer as right (1) or wrong (0), the learning
+curve on the validation questions, tokens and seconds. The rules that make it a fair comparison:
+
+- For one seed all methods share base model, rubric writer, training questions and test questions, take the same number
+  of optimizer steps and, but for sft, sample the same number of completions with the same settings.
+- The learning rate of a method is the best of RATES by validation accuracy on the seeds TUNED_ON, on its clean runs.
+- Early stopping: of the weights at every `eval_every` steps those are kept that do best on the validation questions,
+  which share no numbers with the test questions.
+"""
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import sys
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+if __name__ == "__main__":  # `python study/sweep.py` starts in study/: let it find its siblings
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from tqdm import tqdm
+
+from data.load import load_examples
+from data.tokenizer import Tokenizer
+from evaluate import answer_all, judge_rubrics
+from model import GPT, load, load_model
+from rcsd import read_tokenizer, run_base, run_data, run_stage1, run_stage2, validate, write_rubrics
+from run import PRESETS, Settings, device_of
+from study import runs as table
+
+SETS = ("known", "new", "hard")
+
+
+# ------------------------------------------------------------------------------------------------------ one job
+def test_questions(folder: Path) -> dict:
+    return {name: load_examples(folder / "data" / f"test_{name}.jsonl")[0] for name in SETS}
+
+
+def measure(model: GPT, tokenizer: Tokenizer, sets: dict, settings: Settings, rubrics=None, solutions=False) -> dict:
+    """Greedy answers to the test questions: right or wrong each, mean rubric score (0 to 1), mean length in tokens."""
+    result = {"correct": {}, "score": {}, "length": {}}
+    for name, examples in sets.items():
+        rows = answer_all(model, tokenizer, examples, settings, rubrics, solutions=solutions)
+        result["correct"][name] = "".join(str(int(r["correct"])) for r in rows)
+        result["score"][name] = sum(r["score"] for r in rows) / len(rows)
+        result["length"][name] = sum(r["length"] for r in rows) / len(rows)
+    return result
+
+
+def key_share(model: GPT, tokenizer: Tokenizer, sets: dict, settings: Settings) -> tuple[dict, dict]:
+    """The rubrics that a model writes for the test questions, and how many have exactly the right key criteria."""
+    rubrics, shares = {}, {}
+    for name, examples in sets.items():
+        written = write_rubrics(model, tokenizer, examples, settings)
+        groups, usable = judge_rubrics(written, examples)
+        rubrics |= usable
+        shares[f"key_{name}"] = groups[f"{name} laws"]["key"] if name != "hard" else None
+    return rubrics, {name: share for name, share in shares.items() if share is not None}
+
+
+def prepare_seed(folder: Path, settings: Settings) -> list[dict]:
+    """Data, base model and rubric writer of a seed; then what base and teachers know before stage II."""
+    for stage in (run_data, run_base, run_stage1):
+        stage(folder, settings, True)
+    device, tokenizer, sets = device_of(settings), read_tokenizer(folder), test_questions(folder)
+    base, writer = (load_model(folder / f"{name}.pt", device) for name in ("base", "stage1"))
+    valid = validate(base, tokenizer, load_examples(folder / "data" / "valid.jsonl")[0], settings)
+    learned, keys = key_share(writer, tokenizer, sets, settings)
+    reference = {e.id: e.rubric for examples in sets.values() for e in examples}
+    return [{"run": "base", **measure(base, tokenizer, sets, settings), **valid, "valid": sum(valid.values()) / len(valid),
+             "parameters": sum(p.numel() for p in base.parameters())},
+            {"run": "teacher-gt", **measure(base, tokenizer, sets, settings, reference)},
+            {"run": "teacher-learned", **measure(base, tokenizer, sets, settings, learned), "stage1": keys},
+            {"run": "teacher-solution", **measure(base, tokenizer, sets, settings, solutions=True)}]
+
+
+def train_run(seed_folder: Path, name: str, settings: Settings) -> list[dict]:
+    """Stage II (and stage I before it, where the run has its own) from the base model of a seed, then its test."""
+    folder = seed_folder / "runs" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    own_writer = settings.stage1_limit > 0
+    for link in ("data", "base.pt") + (() if own_writer else ("rubrics.jsonl",)):
+        if not (folder / link).exists():
+            (folder / link).symlink_to((seed_folder / link).resolve())
+    tokenizer, sets, extra = read_tokenizer(folder), test_questions(folder), {}
+    if own_writer:
+        run_stage1(folder, settings, True)
+        extra["stage1"] = key_share(load_model(folder / "stage1.pt", device_of(settings)), tokenizer, sets, settings)[1]
+    run_stage2(folder, settings, True)
+    with open(folder / "stage2.jsonl", encoding="utf-8") as file:
+        log = [json.loads(line) for line in file]
+    sampled, curve = 0, []
+    for row in log:
+        sampled += row["sampled"]
+        if "valid_new" in row:
+            curve.append([row["step"] + 1, sampled, row["valid_known"], row["valid_new"]])
+    average = lambda key: sum(row[key] for row in log) / len(log) if key in log[0] else None
+    student = load_model(folder / "stage2.pt", device_of(settings))
+    return [{"run": name, **measure(student, tokenizer, sets, settings), **extra, "curve": curve,
+             "kept": load(folder / "stage2.pt")["kept"], "steps": len(log), "sampled_tokens": sampled,
+             "completions": len(log) * settings.batch * (settings.method != "sft"),
+             "seconds": sum(row["seconds"] for row in log), "valid": max((known + new) / 2 for _, _, known, new in curve),
+             "train": {key: average(key) for key in ("clipped", "turned", "no_signal")}}]
+
+
+def work(kind: str, folder: Path, name: str, seed: int, settings: dict, facts: dict) -> list[dict]:
+    """A job in a process of its own: its output goes to a file beside its results. Returns lines for runs.jsonl."""
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Settings(**settings)
+    with open(folder / f"{name}.log", "a", encoding="utf-8") as log, redirect_stderr(log), redirect_stdout(log):
+        lines = prepare_seed(folder, made) if kind == "seed" else train_run(folder, name, made)
+    machine = f"{platform.machine()}, {device_of(made)}, torch {torch.__version__}"
+    return [{**line, "seed": seed, **facts, "machine": machine} for line in lines]
+
+
+# ------------------------------------------------------------------------------------------------ all jobs, in order
+class Study:
+    """What is done (lines of runs.jsonl), and which jobs are ready: a run waits for its seed and for its method's rate."""
+
+    def __init__(self, out: Path, preset: str, plan):
+        self.out, self.preset, self.plan = out, preset, plan
+        self.path = out / "runs.jsonl"
+        self.lines = {}
+        if self.path.exists():
+            with open(self.path, encoding="utf-8") as file:
+                for line in map(json.loads, file):
+                    self.lines[line["run"], line["seed"]] = line
+        self.seeds = sorted({seed for run in plan.runs for seed in run.seeds})
+        self.methods = {}  # and the run that its learning rate is chosen on: the first with clean rationales
+        for run in sorted(plan.runs, key=lambda run: run.flags.get("imperfect", 0)):
+            self.methods.setdefault(run.method, run)
+        self.grid = [(method, rate, seed) for method in self.methods for rate in plan.rates for seed in plan.tuned_on] \
+            if len(plan.rates) > 1 else []
+
+    def rate_of(self, method: str) -> float | None:
+        """The learning rate with the best validation accuracy, the mean over TUNED_ON; None: not yet known."""
+        if len(self.plan.rates) == 1:
+            return self.plan.rates[0]
+        scores = {}
+        for rate in self.plan.rates:
+            found = [self.lines.get((f"lr-{method}-{rate:g}", seed)) for seed in self.plan.tuned_on]
+            if None in found:
+                return None
+            scores[rate] = sum(line["valid"] for line in found)
+        return max(scores, key=lambda rate: (scores[rate], -rate))
+
+    def settings(self, seed: int, flags: dict) -> dict:
+        return {**PRESETS[self.preset], **self.plan.base, "seed": seed, **self.plan.shared, **flags}
+
+    def jobs(self):
+        """Every job that is missing, in order: (kind, name, seed, settings, facts), settings None while it must wait."""
+        for seed in self.seeds:
+            if ("teacher-solution", seed) not in self.lines:
+                yield "seed", "seed", seed, self.settings(seed, {}), {"flags": {}, "steps": 0, "curve": []}
+        for method, rate, seed in self.grid:
+            yield from self.job(f"lr-{method}-{rate:g}", self.methods[method].flags, rate, seed)
+        for run in self.plan.runs:
+            for seed in run.seeds:
+                yield from self.job(run.name, run.flags, self.rate_of(run.method), seed)
+
+    def job(self, name: str, flags: dict, rate: float | None, seed: int):
+        ready = rate is not None and ("teacher-solution", seed) in self.lines
+        facts = {"flags": flags, "lr": rate, "shared": self.plan.shared}
+        done = self.lines.get((name, seed))
+        if done is None or (rate is not None and any(done.get(key) != value for key, value in facts.items())):
+            twin = self.lines.get((f"lr-{flags.get('method', 'rcsd')}-{rate:g}", seed)) if ready else None
+            if twin and all(twin.get(key) == value for key, value in facts.items()):  # the grid has trained it
+                self.add([{**twin, "run": name}])
+            else:
+                yield "run", name, seed, self.settings(seed, {**flags, "lr": rate}) if ready else None, facts
+
+    def add(self, lines: list[dict]) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+        self.lines |= {(line["run"], line["seed"]): line for line in lines}
+
+    def go(self, workers: int) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        running, bar = {}, tqdm(total=len(list(self.jobs())), desc="study", unit="run")
+        os.environ["OMP_NUM_THREADS"] = "1"
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            while True:
+                busy = {key for key in running.values()}
+                for kind, name, seed, settings, facts in self.jobs():
+                    if len(running) < workers and settings and (name, seed) not in busy:
+                        folder = self.out / f"seed{seed}"
+                        future = pool.submit(work, kind, folder, name, seed, settings, facts)
+                        running[future] = name, seed
+                        busy.add((name, seed))
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    del running[future]
+                    self.add(future.result())
+                    bar.update()
+        bar.close()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a small study")
+    parser.add_argument("--preset", choices=sorted(PRESETS), help="of stage 0 and the sizes (default cpu, gpu with CUDA)")
+    parser.add_argument("--out", type=Path, help="default out/study, or out/study-quick")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs side by side (default: one a core)")
+    args = parser.parse_args(arguments)
+    preset = args.preset or ("gpu" if torch.cuda.is_available() else "cpu")
+    out = args.out or Path("out") / ("study-quick" if args.quick else "study")
+    try:
+        Study(out, preset, table.QUICK if args.quick else table.FULL).go(args.workers)
+    except (ValueError, OSError) as error:
+        print(f"sweep.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("sweep.py: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    print(f"study: {out / 'runs.jsonl'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""The study's runner on a tiny plan: every run once, the rates chosen by validation, a second call does nothing."""
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from study.runs import FULL, QUICK, RUNS, TABLES, Plan, Run
+from study.sweep import Study
+from run import METHODS, Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = dict(base_rows=300, stage1_questions=24, stage2_questions=24, test_questions=24, vocab_size=400, base_steps=4,
+            base_tokens=1024, stage1_steps=2, width=32, n_head=2, n_kv_head=1, head_dim=16, n_layer=1, mlp_width=32,
+            max_new_tokens=12, context=400, exposure_count=8, save_seconds=1000.0)
+PLAN = Plan([Run("sft", dict(method="sft"), (0, 1)), Run("grpo", dict(method="grpo"), (0,)), Run("rcsd-learned", {}, (0,)),
+             Run("opsd-30", dict(method="opsd", imperfect=0.3), (1,)), Run("stage1-8", dict(stage1_limit=8), (0,))],
+            dict(batch=8, group=4, stage2_steps=2, eval_every=1), TINY, (0.001, 0.01), (0,))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("study")
+    Study(out, "smoke", PLAN).go(workers=1)
+    return out
+
+
+def lines(out):
+    return [json.loads(line) for line in (out / "runs.jsonl").read_text().splitlines()]
+
+
+def test_every_run_of_the_plan_is_there_once(finished):
+    names = [(line["run"], line["seed"]) for line in lines(finished)]
+    base = [(name, seed) for seed in (0, 1) for name in ("base", "teacher-gt", "teacher-learned", "teacher-solution")]
+    grid = [(f"lr-{method}-{rate:g}", 0) for method in ("sft", "grpo", "rcsd", "opsd") for rate in PLAN.rates]
+    runs = [("sft", 0), ("sft", 1), ("grpo", 0), ("rcsd-learned", 0), ("opsd-30", 1), ("stage1-8", 0)]
+    assert sorted(names) == sorted(base + grid + runs)
+
+
+def test_the_rate_is_the_best_on_the_validation_questions(finished):
+    rows = {(line["run"], line["seed"]): line for line in lines(finished)}
+    for name in ("sft", "grpo"):
+        a, b = (rows[f"lr-{name}-{rate:g}", 0] for rate in PLAN.rates)
+        assert rows[name, 0]["lr"] == (b["lr"] if b["valid"] > a["valid"] else a["lr"])
+        assert rows[name, 0]["correct"] == (b if b["valid"] > a["valid"] else a)["correct"]
+
+
+def test_a_line_says_what_was_measured(finished):
+    for line in lines(finished):
+        assert line["correct"].keys() == {"known", "new", "hard"} and set("".join(line["correct"].values())) <= {"0", "1"}
+        assert all(0 <= score <= 1 for score in line["score"].values())
+        if line["steps"]:
+            assert [point[0] for point in line["curve"]] == [1, 2] and line["kept"] in (1, 2)
+            assert (line["sampled_tokens"] > 0) == (line["flags"].get("method") != "sft")
+
+
+def test_a_second_call_trains_nothing_and_a_changed_row_is_trained_again(finished):
+    before = (finished / "runs.jsonl").read_bytes()
+    again = Study(finished, "smoke", PLAN)
+    assert list(again.jobs()) == []
+    assert (finished / "runs.jsonl").read_bytes() == before
+    changed = Plan([*PLAN.runs[:-1], Run("stage1-8", dict(stage1_limit=9), (0,))], PLAN.shared, TINY, PLAN.rates, (0,))
+    assert [job[1] for job in Study(finished, "smoke", changed).jobs()] == ["stage1-8"]
+
+
+def test_the_real_plans_are_valid():
+    for plan in (FULL, QUICK):
+        assert len({run.name for run in plan.runs}) == len(plan.runs)
+        for run in plan.runs:
+            Settings(**{**plan.base, **plan.shared, **run.flags})
+            assert run.method in METHODS
+    assert {name for names in TABLES.values() for name in names} == set(RUNS)

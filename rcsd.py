@@ -31,7 +31,7 @@ from data.prepare import imperfect, prepare, write_lines
 from data.tokenizer import Tokenizer
 from loss import distillation_loss
 from model import GPT, GPTConfig, count_parameters, generate, load, load_model
-from rubrics import (GENERIC, SEES, Example, Rubric, correct, grade, parse_rubric, prompt, teacher_prompt, weighted)
+from rubrics import (GENERIC, SEES, Example, Rubric, correct, grade, parse_rubric, prompt, teacher_prompt, weighted_subset)
 from run import Settings, device_of, same_settings, seed_for, settings_from, settings_parser, train
 
 
@@ -330,7 +330,7 @@ def post_train(stage: str, out: Path, examples: list[Example], student_sees, tea
             return [Rollout(p, tokenizer.encode(e.solution) + [tokenizer.eos], example=e) for p, e in zip(prompts, drawn)]
         completions = roll_out(student, prompts, tokenizer, settings, stage, step)
         seen = [encode(tokenizer, teacher_sees(e, rng)) if teacher_sees else None for e in drawn]
-        return [Rollout(*row) for row in zip(prompts, [c.ids for c in completions], seen, [c.cut for c in completions], drawn)]
+        return [Rollout(p, c.ids, s, c.cut, e) for p, c, s, e in zip(prompts, completions, seen, drawn)]
 
     def take_step(step):
         rollouts = roll_out_step(step)
@@ -350,8 +350,8 @@ def post_train(stage: str, out: Path, examples: list[Example], student_sees, tea
                  settings, resume, validate)
 
 
-def greedy(model: GPT, tokenizer: Tokenizer, prompts: list[list[int]], settings: Settings, note="") -> list[tuple[str, bool, int]]:
-    """Most likely completions: (text, cut, tokens) for each prompt, prompts of similar length together."""
+def greedy(model: GPT, tokenizer: Tokenizer, prompts: list[list[int]], settings: Settings, note="") -> list[tuple]:
+    """Most likely completions: (text, cut, number of tokens) for each prompt, prompts of similar length together."""
     order, done = sorted(range(len(prompts)), key=lambda i: len(prompts[i])), {}
     for start in tqdm(range(0, len(order), 128), note, leave=False, disable=not note):
         part = order[start:start + 128]
@@ -413,13 +413,14 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
              "grpo-rubric": lambda e: not e.rubric or not all(c.check for c in e.rubric.criteria)}.get(method)
     if lacks and (poor := [e.id for e in examples if lacks(e)]):
         what = {"sft": "a solution", "grpo": "an answer", "grpo-rubric": "a rubric with checks"}[method]
-        raise ValueError(f"{path}: --method {method} needs {what} for each question; {poor[0]} and {len(poor) - 1} more have none")
+        raise ValueError(f"{path}: --method {method} needs {what} for each question; {poor[0]} and {len(poor) - 1} "
+                         "more have none")
     if METHODS[method] is not imitate and method not in REWARDS:
         sees = teacher_sees(out, examples, settings)
     valid = load_examples(out / "data" / "valid.jsonl")[0]
     post_train("stage2", out, examples, lambda e: prompt(e.question), sees, settings.stage2_steps, settings, resume,
                lambda rows, texts: {"correct": sum(correct(t, r.example.answer) for t, r in zip(texts, rows)) / len(rows)},
-               method, (lambda student: validate(student, tokenizer, valid, settings)) if settings.eval_every else None)
+               method, settings.eval_every and (lambda student: validate(student, tokenizer, valid, settings)))
 
 
 def validate(model: GPT, tokenizer: Tokenizer, examples: list[Example], settings: Settings) -> dict[str, float]:
@@ -439,7 +440,7 @@ def teacher_sees(out: Path, examples: list[Example], settings: Settings):
     def see(e, rng=None):
         rubric = rubrics.get(e.id)
         if rubric and rng and settings.criterion_weights == "loss":
-            rubric = weighted(rubric, rng)
+            rubric = weighted_subset(rubric, rng)
         return teacher_prompt(e, sees, rubric)
     return see
 

@@ -137,7 +137,7 @@ def teacher_prompt(example: Example, sees: str, rubric: Rubric | None) -> list[t
     return prompt(example.question, **{name: shown[name] for name in SEES[sees]})
 
 
-def weighted(rubric: Rubric, rng: random.Random) -> Rubric:
+def weighted_subset(rubric: Rubric, rng: random.Random) -> Rubric:
     """The rubric as one of a mixture of teachers sees it: criterion c is there with probability |w_c| / max |w|.
 
     Drawn anew for every answer, this lets the weights act in the loss and not as text alone. With subset m drawn with

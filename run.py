@@ -45,7 +45,8 @@ class Settings:
     test_questions: int = setting(400, "data", "questions in each test set")
     vocab_size: int = setting(1280, "data", "tokens, special ones included")
 
-    dtype: str = setting("float32", "base", "of the training passes; sampling and the loss are float32", ("float32", "bfloat16"))
+    dtype: str = setting("float32", "base", "of the training passes; sampling and the loss are float32",
+                         ("float32", "bfloat16"))
     context: int = setting(256, "base", "most tokens in a row, prompt and completion together")
     n_layer: int = setting(4, "base", "blocks")
     n_head: int = setting(4, "base", "query heads")
@@ -69,8 +70,8 @@ class Settings:
     top_k_loss: int = setting(0, "stage1", "keep only the teacher's k most likely tokens in the loss; 0 keeps all")
     clip: float = setting(0.0, "stage1", "bound for --clip-mode, nats")
     clip_mode: str = setting("none", "stage1", "how a token's loss is bounded", CLIP_MODES)
-    teacher: str = setting("fixed", "stage1", "the teacher's weights: the starting policy, a running average of the student, "
-                     "the student", ("fixed", "ema", "live"))
+    teacher: str = setting("fixed", "stage1", "the teacher's weights: the starting policy, a running average of the "
+                           "student, the student", ("fixed", "ema", "live"))
     ema_decay: float = setting(0.99, "stage1", "for --teacher ema")
     reuse: int = setting(1, "stage1", "updates from each batch of samples")
     stage2_limit: int = setting(0, "stage2", "teach stage II from the first of its questions only, this many; 0: all")
@@ -87,7 +88,7 @@ class Settings:
     rubric_rate: float = setting(1.0, "stage2", "share of the reference rubrics that --rubrics noisy, reduced or "
                                  "shuffled changes")
     criterion_weights: str = setting("text", "stage2", "the weights of the criteria act as text alone, or also in the "
-                                     "loss: see rubrics.weighted", ("text", "loss"))
+                                     "loss: see rubrics.weighted_subset", ("text", "loss"))
     imperfect: float = setting(0.0, "stage2", "share of the reference solutions with a wrong step")
 
     device: str = setting("auto", "", "auto takes CUDA when there is one", ("auto", "cpu", "cuda"))

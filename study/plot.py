@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 WIDTH, PLOT_HEIGHT = 720, 230            # px; the height of the axes' box alone
-LEFT, RIGHT, TOP, BOTTOM = 56, 16, 30, 48  # px around each box: y label and ticks, nothing, title, x label and ticks
-CHARACTER = 6.4                          # px, about the width of one at 12 px: for the legend
+LEFT, RIGHT, TOP, BOTTOM = 56, 18, 30, 48  # px around each box: y label and ticks, nothing, title, x label and ticks
 
 
 @dataclass
 class Line:
-    """One line of a panel. Points are (x, y) or (x, y, sd), y and sd in percent; sd draws a band, cut at 0 and 100%."""
+    """Of points (x, y) or (x, y, sd), y and sd in percent; sd draws a band, cut at 0 and 100%."""
     label: str
     colour: str
     points: list
@@ -19,7 +18,7 @@ class Line:
 
 @dataclass
 class Panel:
-    """One pair of axes. `ticks` are the marked x values (None: chosen here), `log` a logarithmic x axis."""
+    """One pair of axes. `ticks`: the marked x values, None to choose them here; `log`: a logarithmic x axis."""
     title: str
     x_label: str
     y_label: str
@@ -60,18 +59,18 @@ def draw_panel(panel: Panel, left: float, width: float) -> list[str]:
     def text(x, y, words, more=""):
         return f'<text x="{x:.1f}" y="{y:.1f}" {more}>{escape(words)}</text>'
 
-    bottom, middle = TOP + PLOT_HEIGHT, left + width / 2
+    bottom = TOP + PLOT_HEIGHT
     parts = [text(left, TOP - 12, panel.title, 'font-weight="bold"'),
-             text(middle, bottom + 36, panel.x_label, 'text-anchor="middle"'),
+             text(left + width / 2, bottom + 36, panel.x_label, 'text-anchor="middle"'),
              text(0, 0, panel.y_label, f'text-anchor="middle" transform="translate({left - 40:.1f} '
                                        f'{TOP + PLOT_HEIGHT / 2:.1f}) rotate(-90)"')]
     for y in heights:
-        parts += [f'<line x1="{left:.1f}" x2="{left + width:.1f}" y1="{py(y):.1f}" y2="{py(y):.1f}" stroke="#dddddd"/>',
+        parts += [f'<path d="M{left:.1f} {py(y):.1f}h{width:.1f}" stroke="#dddddd"/>',
                   text(left - 6, py(y) + 4, f"{y:.6g}", 'text-anchor="end"')]
     for x in ticks:
-        parts += [f'<line x1="{px(x):.1f}" x2="{px(x):.1f}" y1="{bottom}" y2="{bottom + 5}" stroke="#333333"/>',
+        parts += [f'<path d="M{px(x):.1f} {bottom}v5" stroke="#333333"/>',
                   text(px(x), bottom + 18, f"{x:.6g}", 'text-anchor="middle"')]
-    parts.append(f'<line x1="{left:.1f}" x2="{left + width:.1f}" y1="{bottom}" y2="{bottom}" stroke="#333333"/>')
+    parts.append(f'<path d="M{left:.1f} {bottom}h{width:.1f}" stroke="#333333"/>')
     for line in panel.lines:  # all bands lie under all lines
         if any(len(p) == 3 for p in line.points):
             edge = [(p[0], band(p)[1]) for p in line.points] + [(p[0], band(p)[0]) for p in reversed(line.points)]
@@ -94,34 +93,32 @@ def chart(panels: list[Panel]) -> str:
     parts = [e for i, p in enumerate(panels) for e in draw_panel(p, i * each + LEFT, each - LEFT - RIGHT)]
     x, y = LEFT, TOP + PLOT_HEIGHT + BOTTOM + 16
     for line in {line.label: line for panel in panels for line in panel.lines}.values():
-        needed = 30 + CHARACTER * len(line.label)
+        needed = 30 + 6.4 * len(line.label)  # 6.4 px: about a character
         if x > LEFT and x + needed > WIDTH - RIGHT:
             x, y = LEFT, y + 20
         parts += [f'<polyline points="{x:.1f},{y - 4} {x + 24:.1f},{y - 4}" {stroke(line)}/>',
                   f'<text x="{x + 30:.1f}" y="{y}">{escape(line.label)}</text>']
         x += needed + 22
-    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 14}" '
-                      f'viewBox="0 0 {WIDTH} {y + 14}" font-family="sans-serif" font-size="12" fill="#222222">',
-                      f'<rect width="{WIDTH}" height="{y + 14}" fill="#ffffff"/>', *parts, "</svg>"]) + "\n"
+    start = (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 14}" viewBox="0 0 {WIDTH} {y + 14}" '
+             f'font-family="sans-serif" font-size="12" fill="#222222">\n<rect width="100%" height="100%" fill="#ffffff"/>')
+    return "\n".join([start, *parts, "</svg>\n"])
 
 
 def cell(value: dict | None, scale=100.0, digits=1) -> str:
     """{"mean", "sd"} times the scale; sd is None for a single value, and all of it for none."""
-    if value is None:
-        return "–"
-    return f"{scale * value['mean']:.{digits}f}" + ("" if value["sd"] is None else f" ± {scale * value['sd']:.{digits}f}")
+    sd = f" ± {scale * value['sd']:.{digits}f}" if value and value["sd"] is not None else ""
+    return f"{scale * value['mean']:.{digits}f}{sd}" if value else "–"
 
 
 def interval(found: dict | None, measure: str) -> str:
     """Points of accuracy, with their 95% interval."""
-    if found is None:
-        return "–"
-    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * found[measure][key] for key in ("value", "low", "high")))
+    value, low, high = (100 * found[measure][key] + 0.0 for key in ("value", "low", "high")) if found else (0, 0, 0)
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]" if found else "–"
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:
     """A table that is aligned in a terminal too."""
-    widths = [max(map(len, column)) for column in zip(head, *rows)]
+    widths = [max(2, *map(len, column)) for column in zip(head, *rows)]
     rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
     cells = ([f"{c:{'>' if i else '<'}{w}}" for i, (c, w) in enumerate(zip(row, widths))] for row in (head, rule, *rows))
     return "\n".join(f"| {' | '.join(row)} |" for row in cells)

@@ -3,7 +3,7 @@
     python study/report.py             # prints the tables; writes pictures and results.json to study/results/
     python study/report.py --readme    # and puts them into README.md, between <!-- study --> and <!-- /study -->
 
-Tables show the runs that are there. Accuracies are shares from 0 to 1 in here and in results.json, percent in tables.
+Accuracies are shares from 0 to 1 in here and in results.json, percent in tables and pictures.
 """
 import argparse
 import json
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-if __name__ == "__main__":  # started in study/, where the file study.py would hide the folder of that name
+if __name__ == "__main__":  # `python study/report.py` starts in study/: let it find its siblings
     sys.path[0] = str(ROOT)
 
 import numpy as np
@@ -35,34 +35,37 @@ COLOURS = {"base": "#777777", "sft": "#E69F00", "grpo": "#CC79A7", "grpo-rubric"
 
 
 # ------------------------------------------------------------------------------------------------ reading the runs
-def number(value, high=float("inf")) -> bool:
-    return type(value) in (int, float) and 0 <= value <= high and value < float("inf")
+def number(value, high=1e15) -> bool:
+    return type(value) in (int, float) and 0 <= value <= high
 
 
 def sets_of(value, right) -> bool:
     return isinstance(value, dict) and all(right(value.get(name)) for name in SETS)
 
 
-ANY = {  # fields of every line: what is right (None: the field is missing), what was expected
+SHARE = (lambda v: number(v, 1), "a number from 0 to 1")
+ANY = {  # the fields of every line: what is right (None: it is missing), and what was expected
     "run": (lambda v: isinstance(v, str) and v != "", "a name"),
     "seed": (lambda v: type(v) is int, "a whole number"),
-    "valid": (lambda v: number(v, 1), "an accuracy from 0 to 1"),
-    "machine": (lambda v: isinstance(v, str), "a text"),
-}
-TESTED = {  # fields of every line but the grid of learning rates
     "flags": (lambda v: isinstance(v, dict), "settings of rcsd.py by name"),
-    "lr": (lambda v: v is None or number(v), "a learning rate, or null"),
+    "machine": (lambda v: isinstance(v, str), "a text"),
+    "steps": (number, "a number, 0 for a model without training"),
+}
+GRID = {"lr": (number, "a learning rate"), "valid": SHARE}
+TESTED = {  # of every line but the grid of learning rates
     "correct": (lambda v: sets_of(v, lambda s: isinstance(s, str) and s != "" and set(s) <= set("01")),
-                "known, new and hard with a 0 or 1 for each question"),
-    "score": (lambda v: sets_of(v, lambda x: number(x, 1)), "known, new and hard with a score from 0 to 1"),
-    "length": (lambda v: sets_of(v, number), "known, new and hard with a number of tokens"),
+                "known, new and hard, each with a 0 or 1 for every question"),
+    "score": (lambda v: sets_of(v, SHARE[0]), "known, new and hard, each with a score from 0 to 1"),
+    "length": (lambda v: sets_of(v, number), "known, new and hard, each with a number of tokens"),
     "curve": (lambda v: isinstance(v, list) and all(isinstance(p, list) and len(p) == 4 and all(map(number, p)) for p in v),
-              "rows of step, tokens, accuracy on known laws, on new laws"),
-    "train": (lambda v: isinstance(v, dict) and all(x is None or number(x) for x in v.values()), "numbers by name"),
-    **{name: (number, "a number of at least 0") for name in ("kept", "steps", "sampled_tokens", "seconds")},
-    "valid_new": (lambda v: v is None or number(v, 1), "an accuracy from 0 to 1"),
+              "a list of [step, tokens, accuracy on known laws, on new laws]"),
+    "valid_new": (lambda v: v is None or number(v, 1), SHARE[1]),
     "stage1": (lambda v: v is None or isinstance(v, dict) and number(v.get("key_new"), 1) and number(v.get("key_known"), 1),
-               "key_new and key_known, shares from 0 to 1"),
+               "key_new and key_known, numbers from 0 to 1"),
+}
+TRAINED = GRID | TESTED | {  # of every line with steps
+    **dict.fromkeys(("kept", "sampled_tokens", "seconds"), (number, "a number of at least 0")),
+    "train": (lambda v: isinstance(v, dict) and all(x is None or number(x) for x in v.values()), "numbers, or null, by name"),
 }
 
 
@@ -75,7 +78,7 @@ def read_runs(path: Path) -> dict[str, dict[int, dict]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected the runs that study/study.py writes: {error}") from None
+        raise ValueError(f"{path}: expected the lines that study/sweep.py writes: {error}") from None
     for place, line in ((f"{path}:{i}", line) for i, line in enumerate(lines, 1)):
         try:
             row = json.loads(line)
@@ -83,15 +86,15 @@ def read_runs(path: Path) -> dict[str, dict[int, dict]]:
             row = None
         if not isinstance(row, dict):
             raise ValueError(f"{place}: line: expected a JSON object, got {line[:60]!r}")
-        tested = {} if str(row.get("run")).startswith("lr-") else TESTED
-        for name, (right, expected) in {**ANY, **tested}.items():
+        grid = str(row.get("run")).startswith("lr-")
+        for name, (right, expected) in {**ANY, **(GRID if grid else TRAINED if row.get("steps") else TESTED)}.items():
             if not right(row.get(name)):
                 got = json.dumps(row[name])[:60] if name in row else "nothing"
                 raise ValueError(f"{place}: {name}: expected {expected}, got {got}")
-        for name in SETS if tested else ():
+        for name in () if grid else SETS:
             count = len(row["correct"][name])
             if count != (first := questions.setdefault((row["seed"], name), count)):
-                raise ValueError(f"{place}: correct: expected {first} answers in {name}, as in the first run of seed "
+                raise ValueError(f"{place}: correct: expected {first} answers in {name}, as in the first line of seed "
                                  f"{row['seed']}, got {count}")
         runs.setdefault(row["run"], {})[row["seed"]] = row
     if not runs:
@@ -117,7 +120,7 @@ def summary(rows: dict[int, dict]) -> dict:
     """All measures of one run over its seeds; None for what has no meaning, such as the seconds of an untrained model."""
     seeds, rows = sorted(rows), [rows[seed] for seed in sorted(rows)]
     trained = [r for r in rows if r["steps"]]
-    return {"flags": rows[-1]["flags"], "seeds": seeds, "lr": sorted({r["lr"] for r in trained if r.get("lr") is not None}),
+    return {"flags": rows[-1]["flags"], "seeds": seeds, "lr": sorted({r["lr"] for r in trained}),
             **dict(zip(MEASURES, map(spread, zip(*map(accuracies, rows))))),
             "score": spread(r["score"]["new"] for r in rows), "length": spread(r["length"]["new"] for r in rows),
             **{name: spread(r[name] for r in trained) for name in ("sampled_tokens", "seconds", "kept")},
@@ -222,10 +225,10 @@ class Report:
             if rows := self.present(["base", *rows, *TEACHERS] if name == "main" else rows):
                 getattr(self, name)(rows)
         self.numbers = {
-            "units": "accuracies and shares: 0 to 1; length, sampled_tokens: tokens; curves: thousand tokens, %; crossings: %",
+            "units": "accuracies, shares: 0 to 1; length, sampled_tokens: tokens; curves: thousand tokens, %; crossings: %",
             "runs": self.all, "differences": self.differences, "share of gain": self.share, "crossings": self.crossings,
             "curves": self.curves, "learning rates": {name: {seed: row["valid"] for seed, row in rows.items()}
-                                                      for name, rows in runs.items() if name.startswith("lr-")}}
+                                                      for name, rows in runs.items() if name not in self.all}}
 
     def present(self, names) -> list[str]:
         return [name for name in names if name in self.all]
@@ -260,28 +263,31 @@ class Report:
         return Line(name, COLOURS[name], [self.point(name, x, measure)[:2] for x in ends], dashed=True)
 
     def picture(self, name: str, what: str, panels: list[Panel]) -> None:
-        self.pictures[f"{name}.svg"] = chart(panels)
-        self.parts.append(f"![{what}]({self.folder}/{name}.svg)")
+        if panels := [panel for panel in panels if panel.lines]:
+            self.pictures[f"{name}.svg"] = chart(panels)
+            self.parts.append(f"![{what}]({self.folder}/{name}.svg)")
 
     def main(self, names):
-        self.parts += ["### All methods", "Accuracy in %, mean ± standard deviation over n seeds; average: of the three test sets. "
-                       "A teacher is the base with help in its context, the ceiling of a fixed teacher. Score: share of rubric "
-                       "weight met, %; length: tokens of an answer; both on new laws. Sampled: thousand tokens in training. "
-                       "Kept: the step with the best validation accuracy."]
+        self.parts += [
+            "### All methods",
+            "Accuracy in %, mean ± standard deviation over n seeds; average: of the three test sets. Teachers are the base with "
+            "help in its context. Score (rubric weight met, %) and length (tokens of an answer) are of new laws. Sampled: "
+            "thousand tokens in training. Kept: the step with the best validation accuracy."]
         self.table(names, {
             **self.accuracy(), **self.means({"score": "score"}), **self.means({"length": "length"}, 1),
             **self.means({"sampled_tokens": "sampled"}, 0.001, 0), **self.means({"seconds": "seconds", "kept": "kept"}, 1, 0),
             "lr": lambda name: ", ".join(f"{lr:g}" for lr in self.all[name]["lr"]) or "–"})
         pairs = {other: found for other in OTHERS if (found := self.difference("rcsd-learned", other))}
         if pairs:
-            self.parts += ["Differences in points of accuracy, with paired 95% bootstrap intervals over seeds and questions:",
-                           markdown(["rcsd-learned minus", "n", "average", "new laws"], [
-                               [other, str(len(found["seeds"])), interval(found, "average"), interval(found, "new")]
-                               for other, found in pairs.items()])]
+            self.parts += [
+                "Differences in points of accuracy, with paired 95% bootstrap intervals over seeds and questions:",
+                markdown(["rcsd-learned minus", "n", "average", "new laws"], [
+                    [other, str(len(found["seeds"])), interval(found, "average"), interval(found, "new")]
+                    for other, found in pairs.items()])]
         if self.share:
-            self.parts.append("Learned rubrics' share of the gain of reference rubrics, (rcsd-learned − base) / (rcsd-gt − base): "
-                              + ", ".join("{} {value:.0%} [{low:.0%}, {high:.0%}]".format(MEASURES[m], **self.share[m])
-                                          for m in ("new", "average")) + ".")
+            at = ("{} {value:.0%} [{low:.0%}, {high:.0%}]".format(MEASURES[m], **self.share[m]) for m in ("new", "average"))
+            self.parts.append("Learned rubrics' share of the gain of reference rubrics, (rcsd-learned − base) / "
+                              f"(rcsd-gt − base): {', '.join(at)}.")
 
     def rates(self, names):
         lines = {line: [] for line in RATES}  # (rate in %, run), rising
@@ -301,11 +307,10 @@ class Report:
             if found:
                 self.crossings[line] = {"up to": found[-1][0], **{
                     m: crossing([(rate, d[m]["value"]) for rate, d in found]) for m in ("average", "new")}}
-        if self.crossings:
-            self.parts.append("The rate from which accuracy is below that of rcsd-learned (where the line through the differences "
-                              "of the table crosses 0): " + "; ".join(f"{MEASURES[m]}: " + ", ".join(
-                                  f"{RATES[line]} " + (f"none up to {at['up to']}%" if at[m] is None else f"{at[m]:.0f}%")
-                                  for line, at in self.crossings.items()) for m in ("average", "new")) + ".")
+        for m in ("average", "new") if self.crossings else ():
+            at = (f"{RATES[line]}: " + (f"none up to {x['up to']}%" if x[m] is None else f"{x[m]:.0f}%")
+                  for line, x in self.crossings.items())
+            self.parts.append(f"Below rcsd-learned ({MEASURES[m]}; differences interpolated) from: {'; '.join(at)}.")
         self.table(names, {**self.accuracy(), **self.minus("rcsd-learned", "new", "average")})
 
     def context(self, names):
@@ -313,8 +318,10 @@ class Report:
         self.table(self.present(["base"]) + names, {**self.accuracy(), **self.minus("base", "new", "average")})
 
     def divergence(self, names):
-        self.parts += ["### Divergence", "Clipped: share of tokens with a bounded loss, %. Turned: share of tokens whose loss pushes "
-                       "down the teacher's best token although the student gives it too little probability, %."]
+        self.parts += [
+            "### Divergence",
+            "Clipped: share of tokens with a bounded loss, %. Turned: share of tokens whose loss pushes down the teacher's best "
+            "token although the student gives it too little probability, %."]
         self.table(names, {**self.accuracy("new", "known", "average"), **self.minus("rcsd-gt", "average"),
                            **self.means({"clipped": "clipped", "turned": "turned"}), **self.means({"kept": "kept"}, 1, 0)})
 
@@ -323,31 +330,32 @@ class Report:
         lines = {}  # in the order of the table, few questions first
         for name in sorted(names, key=questions.get):
             lines.setdefault(line_of(name), []).append(name)
-        panels = [Panel("test, new laws", "questions of stage II", "accuracy, %", [
-            Line(line, COLOURS[line], [self.point(name, questions[name], "new") for name in points])
-            for line, points in lines.items()], sorted(set(questions.values())), log=True)]
-        if self.curves:
-            panels.insert(0, Panel("validation, new laws", "tokens sampled, thousands", "accuracy, %", [
-                Line(name, COLOURS[name], curve) for name, curve in self.curves.items()]))
+        ticks = sorted(set(questions.values()))
         self.parts.append("### Tokens and questions")
-        self.picture("efficiency", "accuracy against tokens sampled and against questions", panels)
+        self.picture("efficiency", "accuracy against tokens sampled and against questions", [
+            Panel("validation, new laws", "tokens sampled, thousands", "accuracy, %", [
+                Line(name, COLOURS[name], curve) for name, curve in self.curves.items()]),
+            Panel("test, new laws", "questions of stage II", "accuracy, %", [
+                Line(line, COLOURS[line], [self.point(name, questions[name], "new") for name in points])
+                for line, points in lines.items() if len(ticks) > 1], ticks, log=True)])
         self.table([name for points in lines.values() for name in points],
                    {"questions": lambda name: str(questions[name]), **self.accuracy()})
 
     def stage1(self, names):
         rubrics = {name: RUNS[name].flags.get("stage1_limit", ALL_RUBRICS) for name in names}
         writer = {name: "teacher-learned" if name == "rcsd-learned" else name for name in ["base", *names]}
+        keys = [name for name in names if self.all.get(writer[name], {}).get("key_new")]
         ticks = sorted(rubrics.values())
-        lines = [*(Line(f"student, {MEASURES[m]}", colour, [self.point(name, rubrics[name], m) for name in names])
-                   for m, colour in (("new", "#0072B2"), ("average", "#E69F00"))),
-                 *(self.level("base", (ticks[0], ticks[-1]), "new") for _ in self.present(["base"]))]
-        if keys := [name for name in names if self.all.get(writer[name], {}).get("key_new")]:
-            lines.append(Line("right key criteria, new laws", "#009E73",
-                              [self.point(writer[name], rubrics[name], "key_new") for name in keys]))
-        self.parts += ["### Few reference rubrics", "Right key: share of test questions for which the rubric writer's key criteria "
-                       "are right, %. The dashed line is the base on new laws, which has no rubrics."]
-        self.picture("stage1", "accuracy against reference rubrics", [
-            Panel("student and rubric writer", "reference rubrics for stage I", "%", lines, ticks, log=True)])
+        lines = [*(Line(f"student, {MEASURES[m]}", COLOURS[colour], [self.point(name, rubrics[name], m) for name in names])
+                   for m, colour in (("new", "rcsd-learned"), ("average", "sft"))),
+                 *([Line("right key criteria, new laws", COLOURS["rcsd-gt"], [
+                     self.point(writer[name], rubrics[name], "key_new") for name in keys])] if keys else []),
+                 *(self.level(base, (ticks[0], ticks[-1]), "new") for base in self.present(["base"]))]
+        self.parts += [
+            "### Few reference rubrics",
+            "Right key: share of test questions for which the rubric writer's key criteria are right, %. Base: on new laws."]
+        self.picture("stage1", "accuracy against reference rubrics", [Panel(
+            "student and rubric writer", "reference rubrics for stage I", "%", lines if len(ticks) > 1 else [], ticks, log=True)])
         self.table(self.present(["base"]) + names, {
             "rubrics": lambda name: str(rubrics.get(name, 0)), **self.accuracy("new", "average"),
             **{f"right key, {MEASURES[m]}": lambda name, m=m: cell(self.all.get(writer[name], {}).get(f"key_{m}"))
@@ -356,10 +364,10 @@ class Report:
 
 # ------------------------------------------------------------------------------------------------------- the command
 def first_line(runs: dict, command: str) -> str:
-    trained = sum(row.get("steps", 1) > 0 for rows in runs.values() for row in rows.values())
-    grid = sum(len(rows) for name, rows in runs.items() if name.startswith("lr-"))
-    machines = sorted({row["machine"] for rows in runs.values() for row in rows.values()})
-    return f"{trained} runs, {grid} of them to choose learning rates, on {'; '.join(machines)}. Made by `{command}`."
+    rows = [row for run in runs.values() for row in run.values()]
+    trained = {(row["seed"], row["lr"], json.dumps(row["flags"], sort_keys=True)) for row in rows if row["steps"]}
+    machines = sorted({row["machine"] for row in rows})
+    return f"{len(trained)} runs, trained on {'; '.join(machines)}. This part is made by `{command}`."
 
 
 def around(readme: Path) -> tuple[str, str]:
@@ -389,7 +397,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         runs = read_runs(args.runs)
         report = Report(runs, Path(os.path.relpath(args.out, readme.parent)).as_posix())
-        given = "" if args.runs.resolve() == RESULTS / "runs.jsonl" else f" --runs {args.runs}"
+        given = "" if args.runs == RESULTS / "runs.jsonl" else f" --runs {args.runs.as_posix()}"
         text = "\n\n".join([first_line(runs, f"python study/report.py{given} --readme"), *report.parts])
         if args.readme:
             before, after = around(readme)

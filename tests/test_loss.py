@@ -289,3 +289,19 @@ def test_shapes_that_do_not_match_are_refused():
             distillation_loss(*bad)
     with pytest.raises(ValueError, match="got"):
         token_divergence(torch.zeros(2, 3), torch.zeros(2, 4))
+
+
+def test_turned_counts_the_tokens_pushed_away_from_the_teachers_best():
+    """By autograd on the plain form: the best token's gradient is positive although the student gives it too little."""
+    student, teacher = logits(60, 13, 5, 2.0), logits(60, 13, 6, 2.0)
+    eye = torch.eye(13, dtype=torch.float64)
+    for mode, clip, beta in (("none", None, 0.0), ("pointwise", 0.05, 0.0), ("pointwise", 0.3, 0.5), ("scale", 0.05, 0.0)):
+        z = student.clone().requires_grad_()
+        token_divergence(z, teacher, beta=beta, clip=clip, clip_mode=mode).sum().backward()
+        best = teacher.argmax(-1, keepdim=True)
+        starved = student.softmax(-1).gather(-1, best) < teacher.softmax(-1).gather(-1, best)
+        wanted = (starved & (z.grad.gather(-1, best) > 0))[:, 0]
+        _, stats = distillation_loss(student.clone().requires_grad_(), eye, teacher, eye, beta=beta, clip=clip,
+                                     clip_mode=mode, return_stats=True)
+        assert stats.turned.tolist() == wanted.tolist()
+        assert wanted.any() == (mode == "pointwise" and beta == 0)

@@ -18,7 +18,7 @@ from loss import token_divergence
 from model import GPT, GPTConfig, load, save
 from rcsd import Rollout, bucketed, completion_hidden, distill, encode, imitate, micro_batches, reinforce, set_advantages, update
 from rubrics import Criterion, Rubric, prompt
-from run import PRESETS, Settings, seed_for
+from run import PRESETS, Settings, seed_for, train
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = dict(base_rows=300, stage1_questions=24, stage2_questions=24, test_questions=8, vocab_size=400, base_steps=6,
@@ -413,3 +413,143 @@ def test_a_full_disk_is_named_and_keeps_the_old_checkpoint(finished, tmp_path):
 def test_presets_are_valid():
     for name, values in PRESETS.items():
         Settings(**values)
+
+
+# ------------------------------------------------------------------------------------------------- the baselines
+def test_advantages_are_normalised_within_groups():
+    rows = random_rollouts(12)
+    silent = set_advantages(rows, [1, 0, 0, 0, 1, 1, 1, 1, 0.2, 0.4, 0.6, 0.8], group=4)
+    assert silent == pytest.approx(1 / 3)
+    third = 3 ** 0.5
+    assert [r.advantage for r in rows[:4]] == pytest.approx([third, -1 / third, -1 / third, -1 / third])
+    assert [r.advantage for r in rows[4:8]] == [0.0] * 4
+    assert [r.advantage for r in rows[8:]] == pytest.approx([-1.3416408, -0.4472136, 0.4472136, 1.3416408])
+
+
+def logprob(model, prompt, completion, t, temperature=1.0):
+    logits = model(torch.tensor([prompt + completion[:t]]))[0, -1] @ model.head_weight.T
+    return (logits / temperature).log_softmax(-1)
+
+
+def test_on_the_first_use_the_policy_gradient_is_advantage_times_log_probability():
+    student, rows = tiny_model(), random_rollouts()
+    for i, r in enumerate(rows):
+        r.advantage = (-1) ** i * 0.1 * i
+    loss = -sum(r.advantage * logprob(student, r.prompt, r.completion, t, 1.3)[token]
+                for r in rows for t, token in enumerate(r.completion)) / sum(len(r.completion) for r in rows)
+    wanted = torch.autograd.grad(loss, list(student.parameters()))
+    count = sum(len(r.completion) for r in rows)
+    surrogate, measures = reinforce(student, None, rows, count, Settings(temperature=1.3))
+    surrogate.backward()
+    assert not measures["clipped"].any()
+    for p, g in zip(student.parameters(), wanted):
+        torch.testing.assert_close(p.grad, g, atol=1e-6, rtol=1e-3)
+
+
+def test_a_reused_batch_is_clipped_on_the_side_that_goes_too_far():
+    """ratio 2 is clipped for a good token and not for a bad one, ratio 1/2 the other way round."""
+    for ratio, advantage, active in ((2.0, 1.0, False), (2.0, -1.0, True), (0.5, 1.0, True), (0.5, -1.0, False)):
+        student, (row,) = tiny_model(), random_rollouts(1)
+        now = torch.stack([logprob(student, row.prompt, row.completion, t)[token] for t, token in enumerate(row.completion)])
+        row.advantage, row.logprobs = advantage, now.detach() - torch.tensor(ratio).log()
+        stats = update(reinforce, student, None, [row], [], Settings(ratio_clip=0.2))
+        bounded = max(0.8, min(1.2, ratio))
+        assert stats["loss"] == pytest.approx(-min(ratio * advantage, bounded * advantage), rel=1e-4)
+        assert (max(p.grad.abs().max() for p in student.parameters()) > 1e-3) == active
+        assert stats["clipped"] == (not active)
+
+
+def test_the_sampled_reverse_kl_is_unbiased():
+    """Over all first tokens, weighted with their probability, its gradient is that of the full reverse KL."""
+    student, teacher, prompts = tiny_model(), tiny_model(1), ([3, 5, 7], [3, 9, 9, 7])
+    q = logprob(student, prompts[0], [], 0)
+    total = [torch.zeros_like(p) for p in student.parameters()]
+    for token in range(50):
+        student.zero_grad()
+        reinforce(student, teacher, [Rollout(prompts[0], [token], prompts[1])], 1, Settings())[0].backward()
+        for sum_, p in zip(total, student.parameters()):
+            sum_ += q[token].exp().detach() * p.grad
+    logits = student(torch.tensor([prompts[0]]))[0, -1:] @ student.head_weight.T
+    seen = teacher(torch.tensor([prompts[1]]))[0, -1:] @ teacher.head_weight.T
+    wanted = torch.autograd.grad(token_divergence(logits, seen, beta=1.0).sum(), list(student.parameters()))
+    total, wanted = (torch.cat([g.flatten() for g in gradients]) for gradients in (total, wanted))
+    assert wanted.norm() > 0.1 and (total - wanted).norm() < 1e-4 * wanted.norm()
+
+
+@pytest.mark.parametrize("method", ["grpo", "reverse"])
+def test_micro_batches_change_nothing_in_a_policy_gradient(method):
+    def gradients(tokens):
+        student, rows = tiny_model(), random_rollouts()
+        set_advantages(rows, [i % 3 for i in range(9)], 3)
+        for _ in range(2):  # the second use has a ratio
+            update(reinforce, student, tiny_model(1) if method == "reverse" else None, rows, [], Settings(micro_tokens=tokens))
+        return [p.grad.clone() for p in student.parameters()]
+    whole = gradients(10**6)
+    assert max(g.abs().max() for g in whole) > 1e-3
+    for a, b in zip(whole, gradients(60)):
+        torch.testing.assert_close(a, b, atol=5e-6, rtol=1e-3)
+
+
+@pytest.mark.parametrize("flags", [
+    ("--method", "opsd", "--imperfect", "0.5"), ("--method", "grpo", "--group", "2", "--reuse", "2"),
+    ("--method", "grpo-rubric", "--group", "4"), ("--method", "sft"), ("--method", "reverse-kl-pg"),
+    ("--rubrics", "noisy", "--rubric-rate", "0.5"), ("--rubrics", "reduced"), ("--rubrics", "shuffled"),
+    ("--rubrics", "generic", "--criterion-weights", "loss"), ("--stage2-limit", "3", "--eval-every", "1"),
+])
+def test_every_method_and_rubric_source_runs_in_the_one_loop(finished, tmp_path, flags):
+    link_inputs(finished, tmp_path / "out", "base.pt", "rubrics.jsonl")
+    run(["stage2"], tmp_path / "out", *flags)
+    log = [json.loads(line) for line in (tmp_path / "out" / "stage2.jsonl").read_text().splitlines()]
+    assert len(log) == TINY["stage2_steps"] and all(abs(row["loss"]) < 50 for row in log)
+    assert ("no_signal" in log[0]) == ("grpo" in flags or "grpo-rubric" in flags)
+    assert (log[0]["sampled"] == 0) == ("sft" in flags)
+    if "--stage2-limit" in flags:
+        first = [json.loads(line)["question"] for line in (tmp_path / "out" / "data" / "stage2.jsonl").read_text().splitlines()[:3]]
+        assert {row["sample"]["question"] for row in log} <= set(first)
+
+
+def test_the_best_of_the_validated_checkpoints_is_kept(tmp_path):
+    """Scores 0.2, 0.9, 0.9, 0.1: the second; and the same when the run is stopped in between and resumed."""
+    scores = [0.2, 0.9, 0.9, 0.1]
+
+    def train_some(out, stop=None, resume=False):
+        out.mkdir(exist_ok=True)
+        student = tiny_model()
+
+        def take_step(step):
+            if step == stop:
+                raise KeyboardInterrupt
+            with torch.no_grad():
+                student.head_weight.fill_(step)
+            return {"loss": 0.0, "tokens": 1}
+        settings = Settings(eval_every=1, save_seconds=0)
+        return train("stage2", out, student, None, take_step, 4, [], lambda step: 1, settings, resume,
+                     lambda model: {"valid": scores[int(model.head_weight[0, 0])]})
+
+    assert train_some(tmp_path / "whole").head_weight[0, 0] == 1
+    with pytest.raises(KeyboardInterrupt):
+        train_some(tmp_path / "halves", stop=3)
+    assert train_some(tmp_path / "halves", resume=True).head_weight[0, 0] == 1
+    for name in ("whole", "halves"):
+        content = load(tmp_path / name / "stage2.pt")
+        assert content["kept"] == 2 and content["step"] == 4 and content["model"]["embed.weight"][0, 0] == 1
+        assert [json.loads(line)["valid"] for line in (tmp_path / name / "stage2.jsonl").read_text().splitlines()] == scores
+
+
+@pytest.mark.parametrize("flags, expected", [
+    (("--method", "grpo", "--group", "3"), "--group"), (("--method", "opsd", "--teacher-sees", "answer"), "--teacher-sees"),
+    (("--imperfect", "1.5"), "--imperfect"), (("--method", "ppo"), "--method"),
+])
+def test_methods_that_cannot_be_are_one_line(finished, flags, expected):
+    done = run(["stage2"], finished, "--resume", *flags, check=False)
+    assert done.returncode == 2 and expected in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("method, what", [("sft", "a solution"), ("grpo", "an answer"), ("grpo-rubric", "a rubric with checks"),
+                                          ("opsd", "its solution")])
+def test_a_method_says_what_its_data_lack(finished, tmp_path, method, what):
+    link_inputs(finished, tmp_path / "out", "base.pt")
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps({"query": "why?", "rubric": [{"rubric_item": "says so", "type": "x"}]}) + "\n")
+    done = run(["stage2"], tmp_path / "out", "--data", str(path), "--method", method, "--group", "2", check=False)
+    assert done.returncode == 2 and what in done.stderr and "Traceback" not in done.stderr

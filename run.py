@@ -92,7 +92,7 @@ class Settings:
     imperfect: float = setting(0.0, "stage2", "share of the reference solutions with a wrong step")
 
     device: str = setting("auto", "", "auto takes CUDA when there is one", ("auto", "cpu", "cuda"))
-    micro_tokens: int = setting(8192, "", "tokens in one forward pass, padding counted: memory, not the result")
+    micro_tokens: int = setting(2048, "", "tokens in one forward pass, padding counted: memory, not the result")
     save_seconds: float = setting(30.0, "", "time between checkpoints: what a killed run has to repeat")
 
     def __post_init__(self):

@@ -7,6 +7,7 @@ cd -- "$(dirname -- "$0")"
 usage() {
   cat <<'TEXT'
 bash train.sh [auto|cpu|gpu|smoke] [flags for rcsd.py and evaluate.py, such as --seed 1 or --out DIR]
+bash train.sh study [--quick]
 
   Runs the whole method and prints one table at the end:
     data      questions, solutions and rubrics from a table of laws; a tokenizer trained on them
@@ -19,6 +20,8 @@ bash train.sh [auto|cpu|gpu|smoke] [flags for rcsd.py and evaluate.py, such as -
   cpu    two cores, about 21 minutes
   gpu    a larger model and longer text
   smoke  the same path in under two minutes, to see that it runs; its numbers mean nothing
+  study  all methods, controls and ablations over several seeds, side by side; tables and pictures in out/study
+         (--quick: a small one, in out/study-quick; `python study/sweep.py --help` lists its flags)
 
   Uses the current Python if it has the packages of requirements.txt, otherwise makes .venv and installs them there.
   Relative paths in flags count from this folder.
@@ -31,12 +34,13 @@ main() {  # a function, so that bash has read all of this file before it runs fo
   local preset=auto stage
   case "${1:-}" in
     -h|--help) usage; exit 0 ;;
-    auto|cpu|gpu|smoke) preset=$1; shift ;;
+    auto|cpu|gpu|smoke|study) preset=$1; shift ;;
     -*|"") ;;
-    *) echo "train.sh: unknown preset '$1', expected auto, cpu, gpu or smoke (see --help)" >&2; exit 2 ;;
+    *) echo "train.sh: unknown preset '$1', expected auto, cpu, gpu, smoke or study (see --help)" >&2; exit 2 ;;
   esac
 
   source tests/setup.sh
+  if [ "$preset" = study ]; then exec "$PYTHON" study/sweep.py "$@"; fi
   for stage in data base stage1 stage2; do
     "$PYTHON" rcsd.py "$stage" --preset "$preset" --resume "$@"
   done

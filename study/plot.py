@@ -3,8 +3,7 @@ import math
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-WIDTH, PLOT_HEIGHT = 720, 230            # px; the height of the axes' box alone
-LEFT, RIGHT, TOP, BOTTOM = 56, 18, 30, 48  # px around each box: y label and ticks, nothing, title, x label and ticks
+WIDTH, PLOT_HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 230, 56, 18, 30, 48  # px: the picture, a box of axes, around it
 
 
 @dataclass
@@ -14,6 +13,9 @@ class Line:
     colour: str
     points: list
     dashed: bool = False                 # a level to compare with: no markers
+
+    def stroke(self) -> str:
+        return f'fill="none" stroke="{self.colour}" stroke-width="2"' + ' stroke-dasharray="6 4"' * self.dashed
 
 
 @dataclass
@@ -32,8 +34,8 @@ def round_ticks(low: float, high: float, about: int = 5) -> list[float]:
     span = max(high - low, 1e-6) / about
     power = 10 ** math.floor(math.log10(span))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= span * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [k * step for k in range(first, max(last, first + 1) + 1)]
+    first = math.floor(low / step + 1e-9)
+    return [k * step for k in range(first, max(math.ceil(high / step - 1e-9), first + 1) + 1)]
 
 
 def band(point) -> tuple[float, float]:
@@ -44,14 +46,14 @@ def band(point) -> tuple[float, float]:
 
 def draw_panel(panel: Panel, left: float, width: float) -> list[str]:
     """The elements of one panel whose box starts `left` px from the left edge and is `width` px wide."""
-    points = [p for line in panel.lines for p in line.points]
-    ticks = panel.ticks or round_ticks(min(p[0] for p in points), max(p[0] for p in points))
+    points, bottom = [p for line in panel.lines for p in line.points], TOP + PLOT_HEIGHT
+    ticks = panel.ticks or round_ticks(min(points)[0], max(points)[0])
     heights = round_ticks(min(band(p)[0] for p in points), max(band(p)[1] for p in points))
     along = math.log10 if panel.log else float
 
     def px(x):
         start, end = along(min(ticks)), along(max(ticks))
-        return left + width * (along(x) - start) / (end - start if end > start else 1)
+        return left + width * (along(x) - start) / (end - start or 1)
 
     def py(y):
         return TOP + PLOT_HEIGHT * (heights[-1] - y) / (heights[-1] - heights[0])
@@ -59,7 +61,6 @@ def draw_panel(panel: Panel, left: float, width: float) -> list[str]:
     def text(x, y, words, more=""):
         return f'<text x="{x:.1f}" y="{y:.1f}" {more}>{escape(words)}</text>'
 
-    bottom = TOP + PLOT_HEIGHT
     parts = [text(left, TOP - 12, panel.title, 'font-weight="bold"'),
              text(left + width / 2, bottom + 36, panel.x_label, 'text-anchor="middle"'),
              text(0, 0, panel.y_label, f'text-anchor="middle" transform="translate({left - 40:.1f} '
@@ -77,26 +78,21 @@ def draw_panel(panel: Panel, left: float, width: float) -> list[str]:
             parts.append(f'<polygon points="{" ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in edge)}" '
                          f'fill="{line.colour}" fill-opacity="0.13"/>')
     for line in panel.lines:
-        at = [(px(p[0]), py(p[1])) for p in line.points]
-        parts.append(f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in at)}" {stroke(line)}/>')
-        parts += [] if line.dashed else [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{line.colour}"/>' for x, y in at]
+        at = [(f"{px(p[0]):.1f}", f"{py(p[1]):.1f}") for p in line.points]
+        parts.append(f'<polyline points="{" ".join(map(",".join, at))}" {line.stroke()}/>')
+        parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{line.colour}"/>' for x, y in at if not line.dashed]
     return parts
-
-
-def stroke(line: Line) -> str:
-    return f'fill="none" stroke="{line.colour}" stroke-width="2"' + (' stroke-dasharray="6 4"' if line.dashed else "")
 
 
 def chart(panels: list[Panel]) -> str:
     """Panels side by side, one legend below them: the text of an SVG file."""
-    each = WIDTH / len(panels)
+    each, x, y = WIDTH / len(panels), LEFT, TOP + PLOT_HEIGHT + BOTTOM + 16
     parts = [e for i, p in enumerate(panels) for e in draw_panel(p, i * each + LEFT, each - LEFT - RIGHT)]
-    x, y = LEFT, TOP + PLOT_HEIGHT + BOTTOM + 16
     for line in {line.label: line for panel in panels for line in panel.lines}.values():
         needed = 30 + 6.4 * len(line.label)  # 6.4 px: about a character
         if x > LEFT and x + needed > WIDTH - RIGHT:
             x, y = LEFT, y + 20
-        parts += [f'<polyline points="{x:.1f},{y - 4} {x + 24:.1f},{y - 4}" {stroke(line)}/>',
+        parts += [f'<polyline points="{x:.1f},{y - 4} {x + 24:.1f},{y - 4}" {line.stroke()}/>',
                   f'<text x="{x + 30:.1f}" y="{y}">{escape(line.label)}</text>']
         x += needed + 22
     start = (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 14}" viewBox="0 0 {WIDTH} {y + 14}" '
@@ -110,10 +106,9 @@ def cell(value: dict | None, scale=100.0, digits=1) -> str:
     return f"{scale * value['mean']:.{digits}f}{sd}" if value else "–"
 
 
-def interval(found: dict | None, measure: str) -> str:
-    """Points of accuracy, with their 95% interval."""
-    value, low, high = (100 * found[measure][key] + 0.0 for key in ("value", "low", "high")) if found else (0, 0, 0)
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]" if found else "–"
+def interval(found: dict | None, m: str) -> str:
+    """Points of accuracy in measure m, with their 95% interval."""
+    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * found[m][k] for k in ("value", "low", "high"))) if found else "–"
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:

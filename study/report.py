@@ -65,7 +65,7 @@ TESTED = {  # of every line but the grid of learning rates
 }
 TRAINED = GRID | TESTED | {  # of every line with steps
     **dict.fromkeys(("kept", "sampled_tokens", "seconds"), (number, "a number of at least 0")),
-    "train": (lambda v: isinstance(v, dict) and all(x is None or number(x) for x in v.values()), "numbers, or null, by name"),
+    "train": (lambda v: isinstance(v, dict) and all(x is None or number(x) for x in v.values()), "numbers or null by name"),
 }
 
 
@@ -270,12 +270,13 @@ class Report:
     def main(self, names):
         self.parts += [
             "### All methods",
-            "Accuracy in %, mean ± standard deviation over n seeds; average: of the three test sets. Teachers are the base with "
-            "help in its context. Score (rubric weight met, %) and length (tokens of an answer) are of new laws. Sampled: "
-            "thousand tokens in training. Kept: the step with the best validation accuracy."]
+            "Accuracy in %, mean ± standard deviation over n seeds; average: of the three test sets. Teachers are the base "
+            "with help in its context. Score (rubric weight met, %) and length (tokens of an answer) are of new laws. "
+            "Sampled: thousand tokens in training. Kept: the step with the best validation accuracy."]
         self.table(names, {
             **self.accuracy(), **self.means({"score": "score"}), **self.means({"length": "length"}, 1),
-            **self.means({"sampled_tokens": "sampled"}, 0.001, 0), **self.means({"seconds": "seconds", "kept": "kept"}, 1, 0),
+            **self.means({"sampled_tokens": "sampled"}, 0.001, 0),
+            **self.means({"seconds": "seconds", "kept": "kept"}, 1, 0),
             "lr": lambda name: ", ".join(f"{lr:g}" for lr in self.all[name]["lr"]) or "–"})
         pairs = {other: found for other in OTHERS if (found := self.difference("rcsd-learned", other))}
         if pairs:
@@ -304,7 +305,7 @@ class Report:
             for m, title in (("average", "average of the test sets"), ("new", "new laws"))])
         for line, points in lines.items():
             found = [(rate, d) for rate, name in points if (d := self.difference(name, "rcsd-learned"))]
-            if found:
+            if len(found) > 1:
                 self.crossings[line] = {"up to": found[-1][0], **{
                     m: crossing([(rate, d[m]["value"]) for rate, d in found]) for m in ("average", "new")}}
         for m in ("average", "new") if self.crossings else ():
@@ -320,8 +321,8 @@ class Report:
     def divergence(self, names):
         self.parts += [
             "### Divergence",
-            "Clipped: share of tokens with a bounded loss, %. Turned: share of tokens whose loss pushes down the teacher's best "
-            "token although the student gives it too little probability, %."]
+            "Clipped: share of tokens with a bounded loss, %. Turned: share of tokens whose loss pushes down the teacher's "
+            "best token although the student gives it too little probability, %."]
         self.table(names, {**self.accuracy("new", "known", "average"), **self.minus("rcsd-gt", "average"),
                            **self.means({"clipped": "clipped", "turned": "turned"}), **self.means({"kept": "kept"}, 1, 0)})
 
@@ -355,7 +356,7 @@ class Report:
             "### Few reference rubrics",
             "Right key: share of test questions for which the rubric writer's key criteria are right, %. Base: on new laws."]
         self.picture("stage1", "accuracy against reference rubrics", [Panel(
-            "student and rubric writer", "reference rubrics for stage I", "%", lines if len(ticks) > 1 else [], ticks, log=True)])
+            "student and rubric writer", "reference rubrics", "%", lines if len(ticks) > 1 else [], ticks, log=True)])
         self.table(self.present(["base"]) + names, {
             "rubrics": lambda name: str(rubrics.get(name, 0)), **self.accuracy("new", "average"),
             **{f"right key, {MEASURES[m]}": lambda name, m=m: cell(self.all.get(writer[name], {}).get(f"key_{m}"))
@@ -371,7 +372,7 @@ def first_line(runs: dict, command: str) -> str:
 
 
 def around(readme: Path) -> tuple[str, str]:
-    """The README up to and with the first marker, and from the second one on. Raises ValueError without one of each."""
+    """The README up to the end of the first marker, and from the second on. Raises ValueError without one of each."""
     text = readme.read_bytes().decode("utf-8")
     start, end = (text.find(marker) for marker in MARKERS)
     if [text.count(marker) for marker in MARKERS] != [1, 1] or end < start:

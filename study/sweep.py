@@ -1,8 +1,7 @@
 """Run the study: every run of study/runs.py that is missing, side by side, one core each.
 
-    python study/sweep.py              # all; a stopped study goes on where it was
-    python study/sweep.py --quick      # a small one: fewer runs, two seeds, a shorter stage 0
-    python study/report.py --runs out/study/runs.jsonl     # its tables and pictures
+    bash train.sh study                # all; a stopped study goes on where it was; then its tables and pictures
+    bash train.sh study --quick        # a small one: fewer runs, two seeds, a shorter stage 0
 
 Each finished run is one line of runs.jsonl: its settings, every test answer as right (1) or wrong (0), the learning
 curve on the validation questions, tokens and seconds. The rules that make it a fair comparison:
@@ -35,6 +34,7 @@ from evaluate import answer_all, judge_rubrics
 from model import GPT, load, load_model
 from rcsd import read_tokenizer, run_base, run_data, run_stage1, run_stage2, validate, write_rubrics
 from run import PRESETS, Settings, device_of
+from study import report
 from study import runs as table
 
 SETS = ("known", "new", "hard")
@@ -159,14 +159,18 @@ class Study:
 
     def jobs(self):
         """Every job that is missing, in order: (kind, name, seed, settings, facts), settings None while it must wait."""
-        for seed in self.seeds:
-            if ("teacher-solution", seed) not in self.lines:
-                yield "seed", "seed", seed, self.settings(seed, {}), {"flags": {}, "steps": 0, "curve": []}
+        yield from self.seed_jobs(self.plan.tuned_on)
         for method, rate, seed in self.grid:
             yield from self.job(f"lr-{method}-{rate:g}", self.methods[method].flags, rate, seed)
+        yield from self.seed_jobs(seed for seed in self.seeds if seed not in self.plan.tuned_on)
         for run in self.plan.runs:
             for seed in run.seeds:
                 yield from self.job(run.name, run.flags, self.rate_of(run.method), seed)
+
+    def seed_jobs(self, seeds):
+        for seed in seeds:
+            if ("teacher-solution", seed) not in self.lines:
+                yield "seed", "seed", seed, self.settings(seed, {}), {"flags": {}, "steps": 0, "curve": []}
 
     def job(self, name: str, flags: dict, rate: float | None, seed: int):
         ready = rate is not None and ("teacher-solution", seed) in self.lines
@@ -223,8 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("sweep.py: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    print(f"study: {out / 'runs.jsonl'}")
-    return 0
+    return report.main(["--runs", str(out / "runs.jsonl"), "--out", str(out)])
 
 
 if __name__ == "__main__":

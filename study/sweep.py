@@ -20,6 +20,7 @@ import platform
 import sys
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 if __name__ == "__main__":  # `python study/sweep.py` starts in study/: let it find its siblings
@@ -83,8 +84,11 @@ def prepare_seed(folder: Path, settings: Settings) -> list[dict]:
             {"run": "teacher-solution", **measure(base, tokenizer, sets, settings, solutions=True)}]
 
 
-def train_run(seed_folder: Path, name: str, settings: Settings) -> list[dict]:
-    """Stage II (and stage I before it, where the run has its own) from the base model of a seed, then its test."""
+def train_run(seed_folder: Path, name: str, settings: Settings, preset: Settings) -> list[dict]:
+    """Stage II (and stage I before it, where the run has its own) from the base model of a seed, then its test.
+
+    `settings` are those of stage II; stage I takes those of its seed, and from the run only the number of rubrics.
+    """
     folder = seed_folder / "runs" / name
     folder.mkdir(parents=True, exist_ok=True)
     own_writer = settings.stage1_limit > 0
@@ -93,7 +97,7 @@ def train_run(seed_folder: Path, name: str, settings: Settings) -> list[dict]:
             (folder / link).symlink_to((seed_folder / link).resolve())
     tokenizer, sets, extra = read_tokenizer(folder), test_questions(folder), {}
     if own_writer:
-        run_stage1(folder, settings, True)
+        run_stage1(folder, replace(preset, stage1_limit=settings.stage1_limit), True)
         extra["stage1"] = key_share(load_model(folder / "stage1.pt", device_of(settings)), tokenizer, sets, settings)[1]
     run_stage2(folder, settings, True)
     with open(folder / "stage2.jsonl", encoding="utf-8") as file:
@@ -112,13 +116,13 @@ def train_run(seed_folder: Path, name: str, settings: Settings) -> list[dict]:
              "train": {key: average(key) for key in ("clipped", "turned", "no_signal")}}]
 
 
-def work(kind: str, folder: Path, name: str, seed: int, settings: dict, facts: dict) -> list[dict]:
+def work(folder: Path, name: str, seed: int, settings: dict, preset: dict, facts: dict) -> list[dict]:
     """A job in a process of its own: its output goes to a file beside its results. Returns lines for runs.jsonl."""
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
-    made = Settings(**settings)
+    made = Settings(**preset)
     with open(folder / f"{name}.log", "a", encoding="utf-8") as log, redirect_stderr(log), redirect_stdout(log):
-        lines = prepare_seed(folder, made) if kind == "seed" else train_run(folder, name, made)
+        lines = prepare_seed(folder, made) if name == "seed" else train_run(folder, name, Settings(**settings), made)
     machine = f"{platform.machine()}, {device_of(made)}, torch {torch.__version__}"
     return [{**line, "seed": seed, **facts, "machine": machine} for line in lines]
 
@@ -155,10 +159,10 @@ class Study:
         return max(scores, key=lambda rate: (scores[rate], -rate))
 
     def settings(self, seed: int, flags: dict) -> dict:
-        return {**PRESETS[self.preset], **self.plan.base, "seed": seed, **self.plan.shared, **flags}
+        return {**PRESETS[self.preset], **self.plan.base, "seed": seed, **flags}
 
     def jobs(self):
-        """Every job that is missing, in order: (kind, name, seed, settings, facts), settings None while it must wait."""
+        """Every job that is missing, in order: (name, seed, settings, facts), settings None while it must wait."""
         yield from self.seed_jobs(self.plan.tuned_on)
         for method, rate, seed in self.grid:
             yield from self.job(f"lr-{method}-{rate:g}", self.methods[method].flags, rate, seed)
@@ -170,7 +174,7 @@ class Study:
     def seed_jobs(self, seeds):
         for seed in seeds:
             if ("teacher-solution", seed) not in self.lines:
-                yield "seed", "seed", seed, self.settings(seed, {}), {"flags": {}, "steps": 0, "curve": []}
+                yield "seed", seed, self.settings(seed, {}), {"flags": {}, "steps": 0, "curve": []}
 
     def job(self, name: str, flags: dict, rate: float | None, seed: int):
         ready = rate is not None and ("teacher-solution", seed) in self.lines
@@ -181,7 +185,8 @@ class Study:
             if twin and all(twin.get(key) == value for key, value in facts.items()):  # the grid has trained it
                 self.add([{**twin, "run": name}])
             else:
-                yield "run", name, seed, self.settings(seed, {**flags, "lr": rate}) if ready else None, facts
+                settings = self.settings(seed, {**self.plan.shared, **flags, "lr": rate}) if ready else None
+                yield name, seed, settings, facts
 
     def add(self, lines: list[dict]) -> None:
         with open(self.path, "a", encoding="utf-8") as file:
@@ -195,10 +200,10 @@ class Study:
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
             while True:
                 busy = {key for key in running.values()}
-                for kind, name, seed, settings, facts in self.jobs():
+                for name, seed, settings, facts in self.jobs():
                     if len(running) < workers and settings and (name, seed) not in busy:
-                        folder = self.out / f"seed{seed}"
-                        future = pool.submit(work, kind, folder, name, seed, settings, facts)
+                        folder, preset = self.out / f"seed{seed}", self.settings(seed, {})
+                        future = pool.submit(work, folder, name, seed, settings, preset, facts)
                         running[future] = name, seed
                         busy.add((name, seed))
                 if not running:

@@ -60,7 +60,7 @@ def test_a_second_call_trains_nothing_and_a_changed_row_is_trained_again(finishe
     assert list(again.jobs()) == []
     assert (finished / "runs.jsonl").read_bytes() == before
     changed = Plan([*PLAN.runs[:-1], Run("stage1-8", dict(stage1_limit=9), (0,))], PLAN.shared, TINY, PLAN.rates, (0,))
-    assert [job[1] for job in Study(finished, "smoke", changed).jobs()] == ["stage1-8"]
+    assert [job[0] for job in Study(finished, "smoke", changed).jobs()] == ["stage1-8"]
 
 
 def test_the_real_plans_are_valid():

@@ -194,9 +194,8 @@ class Completion(NamedTuple):
     """True when the length limit came before the EOS."""
 
 
-def sample(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None,
-           generator: torch.Generator | None) -> Tensor:
-    """Draw one token per row: logits [B, V] -> ids [B].
+def sample(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, uniform: Tensor) -> Tensor:
+    """Draw one token per row: logits [B, V] and numbers from [0, 1) in float64 [B] -> ids [B].
 
     Temperature first (0: the most likely token); then the top_k most likely tokens; then, of what is left,
     the nucleus: the fewest most likely tokens whose probabilities reach top_p (arXiv 1904.09751).
@@ -214,22 +213,22 @@ def sample(logits: Tensor, temperature: float, top_k: int | None, top_p: float |
     if top_p is not None:
         last = (cumulative < top_p * mass).sum(dim=-1, keepdim=True)                  # [B, 1]
         mass = cumulative.gather(1, last)
-    uniform = torch.rand(mass.shape, dtype=mass.dtype, device=mass.device, generator=generator)
-    drawn = torch.searchsorted(cumulative, uniform * mass, right=True)                # [B, 1]
+    drawn = torch.searchsorted(cumulative, uniform[:, None] * mass, right=True)       # [B, 1]
     return (drawn if ids is None else ids.gather(1, drawn))[:, 0]
 
 
 def generate(model: GPT, prompts: list[list[int]], *, max_new_tokens: int, eos: int, temperature: float = 1.0,
-             top_k: int | None = None, top_p: float | None = None,
-             generator: torch.Generator | None = None) -> list[Completion]:
+             top_k: int | None = None, top_p: float | None = None, noise: Tensor | None = None) -> list[Completion]:
     """Continue each prompt (token ids; lengths may differ) by at most max_new_tokens; the order is kept.
 
     A row ends at its first eos, or is cut at max_new_tokens or at the end of the context; a prompt that
-    fills the context gets an empty, cut completion. Greedy tokens are those of one prompt at a time; sampled
-    ones have the same distribution, not the same draws. All randomness comes from `generator`, which lives on
-    the model's device; None takes a fresh one, and the global random state is never used.
+    fills the context gets an empty, cut completion. All randomness comes from `noise`, numbers from [0, 1) in
+    float64 [B, max_new_tokens]: row b draws its token t with noise[b, t]. So a row's completion depends on nothing
+    but its own prompt and noise, whatever else is in the batch (up to the rounding of batched matrix products).
+    None takes fresh noise; the global random state is never used.
 
-    Raises ValueError for a prompt that is empty or longer than the context, and for settings out of range.
+    Raises ValueError for a prompt that is empty or longer than the context, for settings out of range, and for
+    noise of another shape.
     """
     context, device = model.config.context, model.head_weight.device
     for row, prompt in enumerate(prompts):
@@ -237,9 +236,12 @@ def generate(model: GPT, prompts: list[list[int]], *, max_new_tokens: int, eos: 
             raise ValueError(f"prompt {row} has {len(prompt)} tokens, not 1 to {context} (the context)")
     if temperature < 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
         raise ValueError(f"got {temperature=}, {top_k=}, {top_p=}; need >= 0, >= 1, and in (0, 1]")
-    if generator is None:
+    if noise is None:
         generator = torch.Generator(device)
         generator.seed()
+        noise = torch.rand(len(prompts), max_new_tokens, dtype=torch.float64, device=device, generator=generator)
+    if noise.shape != (len(prompts), max_new_tokens):
+        raise ValueError(f"noise: expected [{len(prompts)}, {max_new_tokens}], got {[*noise.shape]}")
 
     new: list[list[int]] = [[] for _ in prompts]
     limit = [min(max_new_tokens, context - len(prompt)) for prompt in prompts]
@@ -254,8 +256,11 @@ def generate(model: GPT, prompts: list[list[int]], *, max_new_tokens: int, eos: 
             hidden = model(torch.tensor(padded, device=device), cache)                # [B, T, width]
             hidden = hidden[torch.arange(len(rows)), torch.tensor(lengths) - 1]       # [B, width]
             cache.lengths = lengths                                                   # forget the padding
-        while alive:
-            tokens = sample(hidden @ model.head_weight.T, temperature, top_k, top_p, generator)  # [B]
+            noise = noise[rows].T.contiguous()                                        # [max_new_tokens, B]
+        for step in range(max_new_tokens):
+            if not alive:
+                break
+            tokens = sample(hidden @ model.head_weight.T, temperature, top_k, top_p, noise[step])  # [B]
             for i, (row, token) in enumerate(zip(rows, tokens.tolist())):
                 if row in alive:
                     new[row].append(token)
@@ -265,7 +270,7 @@ def generate(model: GPT, prompts: list[list[int]], *, max_new_tokens: int, eos: 
                     cache.lengths[i] = 0  # until it is dropped, a finished row scribbles over its own start
             if len(alive) <= 0.75 * len(rows):  # dropping rows copies the cache: do it now and then
                 kept = [i for i, row in enumerate(rows) if row in alive]
-                rows, tokens = [rows[i] for i in kept], tokens[kept]
+                rows, tokens, noise = [rows[i] for i in kept], tokens[kept], noise[:, kept]
                 cache.keep(kept)
             if alive:
                 hidden = model(tokens[:, None], cache)[:, 0]                          # [B, width]

@@ -32,7 +32,8 @@ from data.tokenizer import Tokenizer
 from loss import distillation_loss
 from model import GPT, GPTConfig, count_parameters, generate, load, load_model
 from rubrics import (GENERIC, SEES, Example, Rubric, correct, grade, parse_rubric, prompt, teacher_prompt, weighted_subset)
-from run import Settings, device_of, same_settings, seed_for, settings_from, settings_parser, train
+from run import (Settings, device_of, gather, join_processes, rank_and_size, same_settings, seed_for, settings_from,
+                 settings_parser, shard, sum_gradients, train, wait_for_all)
 
 
 # ----------------------------------------------------------------------------------------------------- the rollout
@@ -56,9 +57,10 @@ def encode(tokenizer: Tokenizer, sections: list[tuple[str, str]]) -> list[int]:
 
 def roll_out(student: GPT, prompts: list[list[int]], tokenizer: Tokenizer, settings: Settings, *seed) -> list:
     """The student's own samples, one completion a prompt, from the distribution that the loss uses."""
-    generator = torch.Generator(student.head_weight.device).manual_seed(seed_for(settings, *seed))
-    return generate(student, prompts, max_new_tokens=settings.max_new_tokens, eos=tokenizer.eos,
-                    temperature=settings.temperature, generator=generator)
+    generator = torch.Generator().manual_seed(seed_for(settings, *seed))
+    noise = torch.rand(len(prompts), settings.max_new_tokens, dtype=torch.float64, generator=generator)
+    return gather(generate(student, shard(prompts), max_new_tokens=settings.max_new_tokens, eos=tokenizer.eos,
+                           temperature=settings.temperature, noise=shard(noise).to(student.head_weight.device)))
 
 
 # ------------------------------------------------------------------------------------------------------ the update
@@ -156,13 +158,17 @@ def update(signal, student: GPT, teacher: GPT | None, rollouts: list[Rollout], o
     rollouts = [r for r in rollouts if r.completion]
     count = sum(sum(r.weights) if r.weights else len(r.completion) for r in rollouts)
     sums, device = {"loss": 0.0}, student.head_weight.device
-    for batch in micro_batches(rollouts, settings.micro_tokens):
+    mine = shard(sorted(rollouts, key=lambda r: len(r.prompt) + len(r.completion)))
+    for batch in micro_batches(mine, settings.micro_tokens):
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.dtype == "bfloat16"):
             loss, measures = signal(student, teacher, batch, count, settings)
         loss.backward()
         sums["loss"] += loss.item()
         for name, values in measures.items():
             sums[name] = sums.get(name, 0.0) + values.float().sum().item() / count
+    sum_gradients(list(student.parameters()))
+    parts = gather([sums])
+    sums = {name: sum(part.get(name, 0.0) for part in parts) for name in max(parts, key=len)}
     if count:
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         for optimizer in optimizers:
@@ -230,8 +236,10 @@ def run_data(out: Path, settings: Settings, resume: bool) -> None:
         same_settings(mark, json.loads(mark.read_text(encoding="utf-8")), wanted)
         print(f"data: done before, {mark.parent}")
         return
-    prepare(out / "data", **wanted)
-    write_lines(mark, [json.dumps(wanted)])
+    if rank_and_size()[0] == 0:
+        prepare(out / "data", **wanted)
+        write_lines(mark, [json.dumps(wanted)])
+    wait_for_all()
 
 
 def run_base(out: Path, settings: Settings, resume: bool) -> None:
@@ -352,13 +360,14 @@ def post_train(stage: str, out: Path, examples: list[Example], student_sees, tea
 
 def greedy(model: GPT, tokenizer: Tokenizer, prompts: list[list[int]], settings: Settings, note="") -> list[tuple]:
     """Most likely completions: (text, cut, number of tokens) for each prompt, prompts of similar length together."""
-    order, done = sorted(range(len(prompts)), key=lambda i: len(prompts[i])), {}
-    for start in tqdm(range(0, len(order), 128), note, leave=False, disable=not note):
-        part = order[start:start + 128]
-        for i, c in zip(part, generate(model, [prompts[i] for i in part], max_new_tokens=settings.max_new_tokens,
-                                       eos=tokenizer.eos, temperature=0)):
-            done[i] = tokenizer.decode(c.ids if c.cut else c.ids[:-1]), c.cut, len(c.ids)
-    return [done[i] for i in range(len(prompts))]
+    order, done = sorted(range(len(prompts)), key=lambda i: len(prompts[i])), []
+    mine = shard(order)
+    for start in tqdm(range(0, len(mine), 128), note, leave=False, disable=not note):
+        completions = generate(model, [prompts[i] for i in mine[start:start + 128]], eos=tokenizer.eos, temperature=0,
+                               max_new_tokens=settings.max_new_tokens)
+        done += [(tokenizer.decode(c.ids if c.cut else c.ids[:-1]), c.cut, len(c.ids)) for c in completions]
+    found = dict(zip(order, gather(done)))
+    return [found[i] for i in range(len(prompts))]
 
 
 def write_rubrics(model: GPT, tokenizer: Tokenizer, examples: list[Example], settings: Settings) -> list[dict]:
@@ -393,7 +402,9 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
     questions = read_questions(Path(settings.data or out / "data" / "stage2.jsonl"), settings)
     questions = fitting(questions, tokenizer, settings, lambda e: prompt(e.question))
     written = write_rubrics(student, tokenizer, questions, settings)
-    write_lines(out / "rubrics.jsonl", (json.dumps(row, ensure_ascii=False) for row in written))
+    if rank_and_size()[0] == 0:
+        write_lines(out / "rubrics.jsonl", (json.dumps(row, ensure_ascii=False) for row in written))
+    wait_for_all()
     print(f"stage1: wrote rubrics for {len(written)} questions, {sum(bool(row['problem']) for row in written)} of them "
           f"invalid, {out / 'rubrics.jsonl'}")
 
@@ -473,6 +484,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         out, settings = settings_from(args)
+        join_processes(settings)
         out.mkdir(parents=True, exist_ok=True)
         commands[args.command](out, settings, args.resume)
     except (ValueError, OSError) as error:
@@ -484,6 +496,12 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rcsd.py: interrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
         return 130
+    except RuntimeError as error:
+        if rank_and_size()[1] == 1:
+            raise
+        print(f"rcsd.py: rank {rank_and_size()[0]}: another process of this run has ended ({str(error).splitlines()[0]}); "
+              "the same command with --resume goes on from the last checkpoint", file=sys.__stderr__)
+        return 1
     return 0
 
 

@@ -6,6 +6,7 @@ import argparse
 import copy
 import hashlib
 import json
+import os
 import resource
 import sys
 import time
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from tqdm import tqdm
 
 from data.prepare import write_lines
@@ -144,7 +146,11 @@ def device_of(settings: Settings) -> torch.device:
     """Raises ValueError for --device cuda without a GPU."""
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: this machine has no usable GPU; expected cpu or auto")
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if settings.device == "auto" else settings.device)
+    if settings.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    torch.cuda.set_device(device)
+    return device
 
 
 class Parser(argparse.ArgumentParser):
@@ -172,6 +178,54 @@ def settings_from(args: argparse.Namespace) -> tuple[Path, Settings]:
     return args.out or Path("out") / preset, Settings(**{**PRESETS[preset], **given})
 
 
+# --------------------------------------------------------------------------------------- one process or several
+# `torchrun --nproc_per_node=N rcsd.py ...`: every process holds the whole model and draws the same questions; it samples
+# and scores its shard of the rows. Rank 0 writes. With one process these functions do nothing.
+def rank_and_size() -> tuple[int, int]:
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def join_processes(settings: Settings) -> None:
+    """Join the processes that torchrun started, if it did. All but rank 0 are silent."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device_of(settings).type == "cuda" else "gloo")
+        if dist.get_rank():
+            sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")
+
+
+def shard(rows):
+    """The rows of this process: every `size`-th."""
+    rank, size = rank_and_size()
+    return rows[rank::size]
+
+
+def gather(rows: list) -> list:
+    """What `shard` took apart, whole again and in order, on every process."""
+    rank, size = rank_and_size()
+    if size == 1:
+        return rows
+    parts = [None] * size
+    dist.all_gather_object(parts, rows)
+    whole = [None] * sum(map(len, parts))
+    for start, part in enumerate(parts):
+        whole[start::size] = part
+    return whole
+
+
+def sum_gradients(parameters: list[torch.Tensor]) -> None:
+    """Add up the gradients of all processes; a process without rows adds zeros."""
+    if rank_and_size()[1] > 1:
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+        dist.all_reduce(flat)
+        for p, part in zip(parameters, flat.split([p.numel() for p in parameters])):
+            p.grad = part.view_as(p).clone()
+
+
+def wait_for_all() -> None:
+    if rank_and_size()[1] > 1:
+        dist.barrier()
+
+
 # ------------------------------------------------------------------------------------------------------- the loop
 def train(stage: str, out: Path, student: GPT, teacher: GPT | None, take_step, steps: int, optimizers, learning_rate,
           settings: Settings, resume: bool, validate=None) -> GPT:
@@ -184,7 +238,7 @@ def train(stage: str, out: Path, student: GPT, teacher: GPT | None, take_step, s
     """
     path, log = out / f"{stage}.pt", out / f"{stage}.jsonl"
     wanted = settings.of(stage)
-    start, ema, best = 0, teacher if settings.teacher == "ema" else None, None
+    start, ema, best, rank = 0, teacher if settings.teacher == "ema" else None, None, rank_and_size()[0]
     rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     if path.exists():
         if not resume:
@@ -211,12 +265,13 @@ def train(stage: str, out: Path, student: GPT, teacher: GPT | None, take_step, s
             content["optimizers"] = [optimizer.state_dict() for optimizer in optimizers]
             content["ema"] = ema.state_dict() if ema is not None else None
             content["best"] = best
-        save(path, content)
+        if rank == 0:
+            save(path, content)
 
-    kept = log.read_text(encoding="utf-8").split("\n")[:start] if start else []
-    write_lines(log, kept)
+    if rank == 0:
+        write_lines(log, log.read_text(encoding="utf-8").split("\n")[:start] if start else [])
     saved, bar = time.monotonic(), tqdm(range(start, steps), stage, initial=start, total=steps, mininterval=1)
-    with open(log, "a", encoding="utf-8") as file:
+    with open(log if rank == 0 else os.devnull, "a", encoding="utf-8") as file:
         for step in bar:
             began = time.perf_counter()
             for optimizer, initial in zip(optimizers, rates):
@@ -243,6 +298,7 @@ def train(stage: str, out: Path, student: GPT, teacher: GPT | None, take_step, s
     if best:
         student.load_state_dict(best["model"])
     checkpoint(steps)
+    wait_for_all()
     return student
 
 

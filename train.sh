@@ -23,6 +23,8 @@ bash train.sh study [--quick]
   study  all methods, controls and ablations over several seeds, side by side; tables and pictures in out/study
          (--quick: a small one, in out/study-quick; `python study/sweep.py --help` lists its flags)
 
+  PROCESSES=4 bash train.sh gpu   trains on four GPUs of this machine (see README, Past one device)
+
   Uses the current Python if it has the packages of requirements.txt, otherwise makes .venv and installs them there.
   Relative paths in flags count from this folder.
   Finished steps are not repeated and an interrupted one resumes: just run it again. Results lie in out/PRESET.
@@ -41,10 +43,14 @@ main() {  # a function, so that bash has read all of this file before it runs fo
 
   source tests/setup.sh
   if [ "$preset" = study ]; then exec "$PYTHON" study/sweep.py "$@"; fi
+  local launch=("$PYTHON")
+  if [ "${PROCESSES:-1}" != 1 ]; then
+    launch+=(-m torch.distributed.run --standalone --nproc_per_node="$PROCESSES")
+  fi
   for stage in data base stage1 stage2; do
-    "$PYTHON" rcsd.py "$stage" --preset "$preset" --resume "$@"
+    "${launch[@]}" rcsd.py "$stage" --preset "$preset" --resume "$@"
   done
-  "$PYTHON" evaluate.py --preset "$preset" "$@"
+  "${launch[@]}" evaluate.py --preset "$preset" "$@"
   echo "train.sh: $((SECONDS / 60)) min $((SECONDS % 60)) s"
 }
 

@@ -251,6 +251,10 @@ def brute_force(logits, temperature=1.0, top_k=None, top_p=None):
     return [weight[i] / mass if i in kept else 0.0 for i in range(len(weight))]
 
 
+def uniform(*shape, rng):
+    return torch.rand(*shape, dtype=torch.float64, generator=rng, device=rng.device)
+
+
 def check_counts(tokens, probs):
     """Chi-square at p = 1e-4 (Wilson-Hilferty), and nothing outside the support, and all of the support."""
     n = len(tokens)
@@ -274,7 +278,7 @@ def test_distribution_of_a_batch(setting):
     model, logits = constant_model()
     prompts = [[i % 13] * (1 + i % 7) for i in range(400)]
     rng = torch.Generator().manual_seed(1)
-    out = generate(model, prompts, max_new_tokens=10, eos=-1, generator=rng, **setting)
+    out = generate(model, prompts, max_new_tokens=10, eos=-1, noise=uniform(400, 10, rng=rng), **setting)
     check_counts([token for c in out for token in c.ids], brute_force(logits, **setting))
 
 
@@ -282,7 +286,7 @@ def test_distribution_of_a_batch(setting):
 def test_distribution_one_by_one(setting):
     model, logits = constant_model()
     rng = torch.Generator().manual_seed(2)
-    out = [generate(model, [[1, 2]], max_new_tokens=20, eos=-1, generator=rng, **setting)[0] for _ in range(60)]
+    out = [generate(model, [[1, 2]], max_new_tokens=20, eos=-1, noise=uniform(1, 20, rng=rng), **setting)[0] for _ in range(60)]
     check_counts([token for c in out for token in c.ids], brute_force(logits, **setting))
 
 
@@ -291,7 +295,7 @@ def test_lengths_follow_the_probability_of_eos():
     model, logits = constant_model(eos_logit=1.0)
     p = brute_force(logits)[4]
     out = generate(model, [[1 + i % 3] * (1 + i % 5) for i in range(2000)], max_new_tokens=6, eos=4,
-                   generator=torch.Generator().manual_seed(5))
+                   noise=uniform(2000, 6, rng=torch.Generator().manual_seed(5)))
     probs = [(1 - p) ** 6] + [p * (1 - p) ** n for n in range(6)]  # cut, or of length 1 to 6
     check_counts([0 if c.cut else len(c.ids) for c in out], probs)
     assert all((4 in c.ids) == (not c.cut) == (c.ids[-1] == 4) and c.ids.count(4) <= 1 for c in out)
@@ -299,7 +303,7 @@ def test_lengths_follow_the_probability_of_eos():
 
 def test_rows_of_a_batch_are_independent_draws():
     model, logits = constant_model()
-    out = generate(model, [[1]] * 3000, max_new_tokens=1, eos=-1, generator=torch.Generator().manual_seed(7))
+    out = generate(model, [[1]] * 3000, max_new_tokens=1, eos=-1, noise=uniform(3000, 1, rng=torch.Generator().manual_seed(7)))
     probs = brute_force(logits)
     pairs = [13 * a.ids[0] + b.ids[0] for a, b in zip(out[::2], out[1::2])]
     same = sum(pair // 13 == pair % 13 for pair in pairs) / len(pairs)
@@ -311,7 +315,7 @@ def test_each_row_is_drawn_from_its_own_logits():
     logits = torch.tensor([[0.0, 1, 2, -1], [3, -2, 0, 0], [0, 0, 0, 0]])
     rng = torch.Generator().manual_seed(0)
     for setting in (dict(top_k=None, top_p=None), dict(top_k=3, top_p=None), dict(top_k=None, top_p=0.9)):
-        drawn = torch.stack([sample(logits, 1.0, generator=rng, **setting) for _ in range(1500)], dim=1)
+        drawn = torch.stack([sample(logits, 1.0, uniform=uniform(3, rng=rng), **setting) for _ in range(1500)], dim=1)
         for row in range(2 if setting["top_k"] else 3):  # with equal logits which three stay is a tie
             check_counts(drawn[row].tolist(), brute_force(logits[row], **setting))
 
@@ -320,32 +324,43 @@ def test_impossible_tokens_are_never_drawn():
     logits = torch.tensor([-math.inf, 0.0, -math.inf, 0.5, -math.inf])
     rng = torch.Generator().manual_seed(0)
     for setting in (dict(top_k=None, top_p=None), dict(top_k=5, top_p=None), dict(top_k=None, top_p=1.0)):
-        drawn = sample(logits.expand(5000, -1), 1.0, generator=rng, **setting).tolist()
+        drawn = sample(logits.expand(5000, -1), 1.0, uniform=uniform(5000, rng=rng), **setting).tolist()
         check_counts(drawn, brute_force(logits, **setting))
 
 
-@pytest.mark.parametrize("uniform, place", [(0.0, 0), (1 - 2.0 ** -53, -1)])
-def test_both_ends_of_the_uniform_number(monkeypatch, uniform, place):
+@pytest.mark.parametrize("number, place", [(0.0, 0), (1 - 2.0 ** -53, -1)])
+def test_both_ends_of_the_uniform_number(number, place):
     """The smallest draw takes the first token that can be drawn, the largest the last one: never one beyond."""
-    monkeypatch.setattr(torch, "rand", lambda shape, dtype, **_: torch.full(shape, uniform, dtype=dtype))
     logits = torch.randn(200, 50, generator=torch.Generator().manual_seed(0))
     logits[:, [0, 49]] = -math.inf
-    assert sample(logits, 1.0, None, None, None).tolist() == [[1, 48][place]] * 200
+    numbers = torch.full((200,), number, dtype=torch.float64)
+    assert sample(logits, 1.0, None, None, numbers).tolist() == [[1, 48][place]] * 200
     order = logits.sort(descending=True).indices
-    assert torch.equal(sample(logits, 1.0, None, 1.0, None), order[:, [0, 47][place]])
-    assert torch.equal(sample(logits, 1.0, 7, None, None), order[:, [0, 6][place]])
+    assert torch.equal(sample(logits, 1.0, None, 1.0, numbers), order[:, [0, 47][place]])
+    assert torch.equal(sample(logits, 1.0, 7, None, numbers), order[:, [0, 6][place]])
 
 
-def test_generator_is_the_only_source_of_randomness():
+def test_noise_is_the_only_source_of_randomness():
     model, _ = constant_model()
-    run = lambda rng: generate(model, [[1], [2, 3]], max_new_tokens=8, eos=-1, generator=rng)
+    run = lambda seed: generate(model, [[1], [2, 3]], max_new_tokens=8, eos=-1,
+                                noise=None if seed is None else uniform(2, 8, rng=torch.Generator().manual_seed(seed)))
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    first, again = run(torch.Generator().manual_seed(3)), run(torch.Generator().manual_seed(3))
-    fresh = {str(run(None)) for _ in range(3)}
-    assert first == again != run(torch.Generator().manual_seed(4))
-    assert len(fresh) == 3
+    assert run(3) == run(3) != run(4)
+    assert len({str(run(None)) for _ in range(3)}) == 3
     assert torch.equal(torch.get_rng_state(), before)
+    with pytest.raises(ValueError, match=r"noise: expected \[1, 8\], got \[2, 8\]"):
+        generate(model, [[1]], max_new_tokens=8, eos=-1, noise=torch.zeros(2, 8))
+
+
+def test_a_row_is_drawn_alike_in_any_batch():
+    """Ragged prompts, rows that end early: each completion is that of its prompt and its noise alone."""
+    model, prompts = make(tie_head=False).double(), [random_ids(n).tolist() for n in (1, 9, 12, 3, 7, 7, 2)]
+    noise = uniform(7, 12, rng=torch.Generator().manual_seed(1))
+    setting = dict(max_new_tokens=12, eos=4, temperature=1.5, top_p=0.9)
+    together = generate(model, prompts, noise=noise, **setting)
+    alone = [generate(model, [p], noise=noise[i:i + 1], **setting)[0] for i, p in enumerate(prompts)]
+    assert together == alone and len({len(c.ids) for c in together}) > 2
 
 
 def test_limits_and_cut_flags():
@@ -401,5 +416,5 @@ def test_cuda_equals_cpu():
     rng = torch.Generator("cuda").manual_seed(0)
     logits = torch.linspace(1, -1, 13)
     for setting in (dict(top_k=None, top_p=None), dict(top_k=6, top_p=0.8)):
-        drawn = sample(logits.cuda().expand(8000, -1), 1.0, generator=rng, **setting).tolist()
+        drawn = sample(logits.cuda().expand(8000, -1), 1.0, uniform=uniform(8000, rng=rng), **setting).tolist()
         check_counts(drawn, brute_force(logits, **setting))

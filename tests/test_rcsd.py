@@ -553,3 +553,57 @@ def test_a_method_says_what_its_data_lack(finished, tmp_path, method, what):
     path.write_text(json.dumps({"query": "why?", "rubric": [{"rubric_item": "says so", "type": "x"}]}) + "\n")
     done = run(["stage2"], tmp_path / "out", "--data", str(path), "--method", method, "--group", "2", check=False)
     assert done.returncode == 2 and what in done.stderr and "Traceback" not in done.stderr
+
+
+# ------------------------------------------------------------------------------------------- two processes and one
+def torchrun(command, out, *flags):
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(ROOT / "rcsd.py"), command,
+            "--preset", "smoke", "--out", str(out), *FLAGS, "--device", "cpu", *flags]
+
+
+def alone(environment=os.environ):
+    return environment | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+@pytest.mark.parametrize("stage, inputs, flags", [
+    ("base", (), ()), ("stage1", ("base.pt",), ()), ("stage2", ("base.pt", "rubrics.jsonl"), ("--eval-every", "2")),
+    ("stage2", ("base.pt", "rubrics.jsonl"), ("--method", "reverse-kl-pg", "--reuse", "2")),
+])
+def test_two_processes_equal_one_to_rounding(finished, tmp_path, stage, inputs, flags):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for out in (one, two):
+        link_inputs(finished, out, *inputs)
+    run([stage], one, *flags)
+    done = subprocess.run(torchrun(stage, two, *flags), capture_output=True, text=True, env=alone())
+    assert done.returncode == 0, done.stderr
+    a, b = weights(one / f"{stage}.pt"), weights(two / f"{stage}.pt")
+    start = weights(finished / "base.pt") if stage != "base" else None
+    for name in a:
+        torch.testing.assert_close(b[name], a[name], atol=2e-5, rtol=1e-4)
+        assert start is None or "embed" not in name or not torch.equal(a[name], start[name])  # something was learned
+    rows = [[json.loads(line) for line in (out / f"{stage}.jsonl").read_text().splitlines()] for out in (one, two)]
+    assert len(rows[0]) == len(rows[1]) == TINY[f"{stage}_steps"]
+    for x, y in zip(*rows):
+        for name in x.keys() - {"seconds", "tokens_per_s", "peak_mb"}:
+            assert y[name] == (pytest.approx(x[name], rel=1e-3, abs=1e-4) if isinstance(x[name], float) else x[name]), name
+    if stage == "stage1":
+        assert (one / "rubrics.jsonl").read_text() == (two / "rubrics.jsonl").read_text()
+
+
+def test_a_killed_process_ends_the_run_with_a_message_and_one_process_resumes_it(finished, tmp_path):
+    out = tmp_path / "killed"
+    link_inputs(finished, out)
+    steps = ("--base-steps", "400", "--save-seconds", "0")
+    process = subprocess.Popen(torchrun("base", out, *steps), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               env=alone())
+    while not (out / "base.pt").exists() and process.poll() is None:
+        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode != 0 and ("SIGKILL" in output or "another process of this run has ended" in output)
+    reached = load(out / "base.pt")["step"]
+    assert 0 < reached < 400
+    run(["base"], out, "--resume", "--base-steps", "400")
+    assert load(out / "base.pt")["step"] == 400
+    assert len((out / "base.jsonl").read_text().splitlines()) == 400

@@ -60,6 +60,8 @@ TESTED = {  # of every line but the grid of learning rates
     "curve": (lambda v: isinstance(v, list) and all(isinstance(p, list) and len(p) == 4 and all(map(number, p)) for p in v),
               "a list of [step, tokens, accuracy on known laws, on new laws]"),
     "valid_new": (lambda v: v is None or number(v, 1), SHARE[1]),
+    "explored": (lambda v: v is None or all(number(v.get(name), 1) for name in ("once", "always", "mean")),
+                 "once, always and mean, numbers from 0 to 1"),
     "stage1": (lambda v: v is None or isinstance(v, dict) and number(v.get("key_new"), 1) and number(v.get("key_known"), 1),
                "key_new and key_known, numbers from 0 to 1"),
 }
@@ -273,6 +275,10 @@ class Report:
             "Accuracy in %, mean ± standard deviation over n seeds; average: of the three test sets. Teachers are the base "
             "with help in its context. Score (rubric weight met, %) and length (tokens of an answer) are of new laws. "
             "Sampled: thousand tokens in training. Kept: the step with the best validation accuracy."]
+        shared = [row["shared"] for rows in self.runs.values() for row in rows.values() if row.get("shared")]
+        if shared:
+            self.parts.append("The budget of every run, beside its own flags and its learning rate (lr): "
+                              f"`python rcsd.py stage2 {flags_text(shared[0])}`.")
         self.table(names, {
             **self.accuracy(), **self.means({"score": "score"}), **self.means({"length": "length"}, 1),
             **self.means({"sampled_tokens": "sampled"}, 0.001, 0),
@@ -289,6 +295,12 @@ class Report:
             at = ("{} {value:.0%} [{low:.0%}, {high:.0%}]".format(MEASURES[m], **self.share[m]) for m in ("new", "average"))
             self.parts.append("Learned rubrics' share of the gain of reference rubrics, (rcsd-learned − base) / "
                               f"(rcsd-gt − base): {', '.join(at)}.")
+        base = self.runs.get("base", {}).values()
+        if explored := [row["explored"] for row in base if "explored" in row]:
+            once, always, average = (np.mean([found[name] for found in explored]) for name in ("once", "always", "mean"))
+            self.parts.append("What GRPO can find: of the training questions about new laws, sampled 8 times from the base, "
+                              f"{once:.0%} are right at least once and {always:.0%} always; {average:.0%} of all samples "
+                              f"are right (mean of {len(explored)} seeds).")
 
     def rates(self, names):
         lines = {line: [] for line in RATES}  # (rate in %, run), rising
@@ -311,7 +323,8 @@ class Report:
         for m in ("average", "new") if self.crossings else ():
             at = (f"{RATES[line]}: " + (f"none up to {x['up to']}%" if x[m] is None else f"{x[m]:.0f}%")
                   for line, x in self.crossings.items())
-            self.parts.append(f"Below rcsd-learned ({MEASURES[m]}; differences interpolated) from: {'; '.join(at)}.")
+            self.parts.append(f"They fall below rcsd-learned ({MEASURES[m]}; between the rates, interpolated) at this rate: "
+                              f"{'; '.join(at)}.")
         self.table(names, {**self.accuracy(), **self.minus("rcsd-learned", "new", "average")})
 
     def context(self, names):

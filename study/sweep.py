@@ -33,7 +33,9 @@ from data.load import load_examples
 from data.tokenizer import Tokenizer
 from evaluate import answer_all, judge_rubrics
 from model import GPT, load, load_model
-from rcsd import read_tokenizer, run_base, run_data, run_stage1, run_stage2, validate, write_rubrics
+from rcsd import (encode, read_tokenizer, roll_out, run_base, run_data, run_stage1, run_stage2, validate,
+                  write_rubrics)
+from rubrics import correct, prompt
 from run import PRESETS, Settings, device_of
 from study import report
 from study import runs as table
@@ -68,6 +70,18 @@ def key_share(model: GPT, tokenizer: Tokenizer, sets: dict, settings: Settings) 
     return rubrics, {name: share for name, share in shares.items() if share is not None}
 
 
+def explore(folder: Path, base: GPT, tokenizer: Tokenizer, settings: Settings, samples=8, count=200) -> dict:
+    """What GRPO starts from: shares of the training questions about new laws that the base, sampled, gets right at
+    least once, always, and on average."""
+    examples = [e for e in load_examples(folder / "data" / "stage2.jsonl")[0] if e.meta["new"]][:count]
+    prompts = [encode(tokenizer, prompt(e.question)) for e in examples]
+    draws = [[not c.cut and correct(tokenizer.decode(c.ids[:-1]), e.answer) for e, c in zip(
+        examples, roll_out(base, prompts, tokenizer, settings, "explore", k))] for k in range(samples)]
+    right = [sum(column) for column in zip(*draws)]
+    return {"once": sum(r > 0 for r in right) / len(right), "always": sum(r == samples for r in right) / len(right),
+            "mean": sum(right) / len(right) / samples}
+
+
 def prepare_seed(folder: Path, settings: Settings) -> list[dict]:
     """Data, base model and rubric writer of a seed; then what base and teachers know before stage II."""
     for stage in (run_data, run_base, run_stage1):
@@ -78,7 +92,7 @@ def prepare_seed(folder: Path, settings: Settings) -> list[dict]:
     learned, keys = key_share(writer, tokenizer, sets, settings)
     reference = {e.id: e.rubric for examples in sets.values() for e in examples}
     return [{"run": "base", **measure(base, tokenizer, sets, settings), **valid, "valid": sum(valid.values()) / len(valid),
-             "parameters": sum(p.numel() for p in base.parameters())},
+             "explored": explore(folder, base, tokenizer, settings)},
             {"run": "teacher-gt", **measure(base, tokenizer, sets, settings, reference)},
             {"run": "teacher-learned", **measure(base, tokenizer, sets, settings, learned), "stage1": keys},
             {"run": "teacher-solution", **measure(base, tokenizer, sets, settings, solutions=True)}]

@@ -1,7 +1,8 @@
 """What a finished run means: greedy accuracy of base, teacher and student on each test set, and the rubrics of stage I.
 
-    python evaluate.py --preset cpu                          # prints the table and writes out/cpu/results.json
+    python evaluate.py --preset cpu                          # prints the table; writes results.json and report.html in out/cpu
     python evaluate.py --summary out/cpu out/seed1 out/seed2 # mean and spread of runs with different seeds
+    python evaluate.py explain --question "..." --rubric FILE  # which criterion moves which token of an answer
 
 Accuracy is exact: value and unit of the "Answer:" line. The teacher is the base model with a rubric in its context:
 what it gets right is the ceiling of what a fixed teacher can teach. The student answers with no rubric in sight.
@@ -111,67 +112,147 @@ def seconds_of(log: Path) -> float:
         return sum(json.loads(line)["seconds"] for line in file)
 
 
-def table(runs: list[dict]) -> str:
-    """The table that train.sh ends with, in percent; of several runs (seeds) the mean ± standard deviation."""
-    def cell(value) -> str:
-        values = [100 * value(run) for run in runs]
-        middle = mean(values)
-        if len(runs) == 1:
-            return f"{middle:14.1f}"
-        spread = (sum((v - middle) ** 2 for v in values) / (len(runs) - 1)) ** 0.5
-        return f"{middle:8.1f} ± {spread:3.1f}"
+def rows(runs: list[dict]) -> list[dict]:
+    """The table that train.sh ends with, in two parts, in percent.
 
-    columns = list(runs[0]["accuracy"])
-    lines = [f"{'accuracy, %':39}" + "".join(f"{c.partition(', ')[0]:>14}" for c in columns),
-             f"{'':34}{'n':>5}" + "".join(f"{c.partition(', ')[2].replace('rubric', 'rubr.'):>14}" for c in columns)]
-    for g in GROUPS:
-        lines.append(f"{g:34}{runs[0]['questions'][g]:5}"
-                     + "".join(cell(lambda r: r["accuracy"][c][g]) for c in columns))
-    for g in GROUPS[:2]:
-        for kind in runs[0]["kinds"]["base"][g]:
-            lines.append(f"{'  ' + g + ', ' + kind:39}"
-                         + "".join(cell(lambda r: r["kinds"][c][g][kind]) for c in columns))
-    for g in GROUPS[:2]:
-        lines.append(f"{'rubric score, ' + g:39}" + "".join(cell(lambda r: r["score"][c][g]) for c in columns))
-    lines += ["", f"{'stage I: greedy rubrics, %':39}{'base':>14}{'stage I':>14}"]
-    for g in GROUPS[:2]:
-        for name, label in (("valid", "valid"), ("key", "right key criteria")):
-            lines.append(f"{g + ': ' + label:39}" + "".join(cell(lambda r: r["stage1"][m][g][name])
-                                                            for m in ("base", "stage1")))
+    {"title", "columns", "counted", "rows": [{"label", "n", "cells": [[mean, standard deviation]]}]}; a single run has no
+    deviation (None), and n is the number of questions where it is known.
+    """
+    def row(label, columns, value, n=None):
+        cells = []
+        for c in columns:
+            values = [100 * value(run, c) for run in runs]
+            middle = mean(values)
+            spread = (sum((v - middle) ** 2 for v in values) / (len(runs) - 1)) ** 0.5 if len(runs) > 1 else None
+            cells.append([middle, spread])
+        return {"label": label, "n": n, "cells": cells}
+
+    columns, models = list(runs[0]["accuracy"]), {"base": "base", "stage1": "stage I"}
+    answers = [row(g, columns, lambda run, c: run["accuracy"][c][g], runs[0]["questions"][g]) for g in GROUPS]
+    answers += [row(f"  {g}, {kind}", columns, lambda run, c: run["kinds"][c][g][kind])
+                for g in GROUPS[:2] for kind in runs[0]["kinds"]["base"][g]]
+    answers += [row(f"rubric score, {g}", columns, lambda run, c: run["score"][c][g]) for g in GROUPS[:2]]
+    written = [row(f"{g}: {label}", models, lambda run, m: run["stage1"][m][g][name])
+               for g in GROUPS[:2] for name, label in (("valid", "valid"), ("key", "right key criteria"))]
+    return [{"title": "accuracy, %", "columns": columns, "counted": True, "rows": answers},
+            {"title": "stage I: greedy rubrics, %", "columns": list(models.values()), "counted": False, "rows": written}]
+
+
+def table(runs: list[dict]) -> str:
+    """The same as text; of several runs (seeds) the mean ± standard deviation."""
+    def line(label, n, cells):
+        texts = (f"{middle:14.1f}" if spread is None else f"{middle:8.1f} ± {spread:3.1f}" for middle, spread in cells)
+        return (f"{label:39}" if n is None else f"{label:34}{n:5}") + "".join(texts)
+
+    answers, written = rows(runs)
+    heads = [c.partition(", ") for c in answers["columns"]]
+    lines = [f"{answers['title']:39}" + "".join(f"{name:>14}" for name, _, _ in heads),
+             f"{'':34}{'n':>5}" + "".join(f"{context.replace('rubric', 'rubr.'):>14}" for _, _, context in heads),
+             *(line(**row) for row in answers["rows"]), "",
+             f"{written['title']:39}" + "".join(f"{c:>14}" for c in written["columns"]),
+             *(line(**row) for row in written["rows"])]
     return "\n".join(lines)
 
 
-def read_results(folder: Path) -> dict:
+def read_json(path: Path) -> dict:
     try:
-        return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder / 'results.json'}: expected the results of a finished run: {error}") from None
+        raise ValueError(f"{path}: expected the JSON of a finished run: {error}") from None
+
+
+def write_page(out: Path, name: str, report: dict) -> None:
+    from report.page import page  # here and below: a script in study/, which imports this file, would find study/report.py
+    write_lines(out / f"{name}.json", [json.dumps(report, ensure_ascii=False, allow_nan=False)])
+    write_lines(out / f"{name}.html", [page(report)])
+
+
+def write_report(out: Path, folders: list[Path], runs: list[dict], settings=None) -> None:
+    """report.json and report.html of one run or, without `settings`, of several: then what needs the models is left out."""
+    from report import panels
+    made, inputs = out / "report.json", [out / "results.json", *(out / f"{stage}.pt" for stage in ("base", "stage1", "stage2"))]
+    if settings and newer(made, *inputs):
+        report = read_json(made)
+    else:
+        report = panels.tidy({"runs": [panels.facts(run) for run in runs], "table": rows(runs), "curves": panels.curves(folders)})
+        report |= panels.report(out, settings, runs[0]) if settings else {}
+    write_page(out, "report", report)
+    print(f"report: {out / 'report.html'}")
+
+
+def own_question(question: str | None, path: Path) -> tuple[str, Rubric]:
+    """What `explain` is about. Raises ValueError for a file that has no rubric, or none for this question."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: expected a rubric in UTF-8: {getattr(error, 'strerror', None) or error}") from None
+    if text.lstrip().startswith("{"):
+        found = [e for e in load_examples(path)[0] if e.rubric]
+        chosen = [e for e in found if e.question == question] or (found if len(found) == 1 or not question else [])
+        if not chosen:
+            raise ValueError(f"{path}: {len(found)} questions with a rubric, none of them this --question")
+        return question or chosen[0].question, chosen[0].rubric
+    if not (question or "").strip():
+        raise ValueError("explain needs --question (or a --rubric FILE of JSON that has it)")
+    try:
+        return question, parse_rubric(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def explain_own(out: Path, settings, args) -> None:
+    """The command `explain`: strips and criteria of the greedy answers to a question of one's own."""
+    from report import explain, page, panels
+    if not args.rubric:
+        raise ValueError("explain needs --rubric FILE")
+    question, rubric = own_question(args.question, args.rubric)
+    run = explain.open_run(out, replace(settings, **load(out / "stage2.pt")["settings"]))
+    report = panels.tidy({"examples": [explain.explain(run, question, rubric)]})
+    write_page(out, "explain", report)
+    print(page.terminal(report, args.color or sys.stdout.isatty()))
+    print(f"\npage: {out / 'explain.html'}")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = settings_parser(__doc__)
-    parser.add_argument("--summary", type=Path, nargs="+", metavar="DIR", help="only print the mean of finished runs")
+    parser.add_argument("command", nargs="?", choices=("explain",), help="explain: a question and a rubric of your own")
+    parser.add_argument("--summary", type=Path, nargs="+", metavar="DIR",
+                        help="only print the mean of finished runs (and write their report where --out is given)")
+    parser.add_argument("--question", metavar="TEXT", help="for explain")
+    parser.add_argument("--rubric", type=Path, metavar="FILE",
+                        help='for explain: lines such as "5 Essential: uses a = b × c", or JSON as --data takes')
+    parser.add_argument("--color", action="store_true", help="for explain: colours although the output is no terminal")
     args = parser.parse_args(arguments)
+    if not args.command and (args.question or args.rubric or args.color):
+        parser.error("--question, --rubric and --color go with the command explain")
     try:
+        out, settings = settings_from(args)
+        if args.command:
+            explain_own(out, settings, args)
+            return 0
         if args.summary:
-            runs = [read_results(folder) for folder in args.summary]
+            runs = [read_json(folder / "results.json") for folder in args.summary]
         else:
-            out, settings = settings_from(args)
             checkpoints = [out / f"{stage}.pt" for stage in ("base", "stage1", "stage2")]
             if not all(map(Path.exists, checkpoints)) or not newer(out / "results.json", *checkpoints):
                 results = evaluate(out, settings)
                 write_lines(out / "results.json", [json.dumps(results, ensure_ascii=False, indent=1)])
-            runs = [read_results(out)]
+            runs = [read_json(out / "results.json")]
+        print(table(runs))
+        for run in runs:
+            print(f"seed {run['settings']['seed']}: {run['parameters']:,} parameters; {run['machine']}; "
+                  + ", ".join(f"{stage} {seconds / 60:.1f} min" for stage, seconds in run["seconds"].items()))
+        if not args.summary:
+            write_report(out, [out], runs, replace(settings, **runs[0]["settings"]))
+        elif args.out:
+            out.mkdir(parents=True, exist_ok=True)
+            write_report(out, args.summary, runs)
     except (ValueError, OSError) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("evaluate.py: interrupted", file=sys.stderr)
         return 130
-    print(table(runs))
-    for run in runs:
-        print(f"seed {run['settings']['seed']}: {run['parameters']:,} parameters; {run['machine']}; "
-              + ", ".join(f"{stage} {seconds / 60:.1f} min" for stage, seconds in run["seconds"].items()))
     return 0
 
 

@@ -460,6 +460,8 @@ def choose_rubrics(out: Path, examples: list[Example], settings: Settings) -> di
     """The rubric that the teacher sees, by question id. An invalid learned rubric falls back to the generic one."""
     if settings.rubrics == "generic":
         return {e.id: GENERIC for e in examples}
+    if settings.rubrics != "learned" and (poor := [e.id for e in examples if not e.rubric]):
+        raise ValueError(f"--rubrics {settings.rubrics}: question {poor[0]} and {len(poor) - 1} more have no reference rubric")
     if settings.rubrics in ("noisy", "reduced", "shuffled"):
         examples = imperfect(examples, settings.rubrics, settings.rubric_rate, settings.seed)
     if settings.rubrics != "learned":

@@ -545,6 +545,15 @@ def test_methods_that_cannot_be_are_one_line(finished, flags, expected):
     assert done.returncode == 2 and expected in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("source", ["gt", "noisy", "shuffled"])
+def test_a_rubric_source_says_which_question_has_none(finished, tmp_path, source):
+    link_inputs(finished, tmp_path / "out", "base.pt")
+    (tmp_path / "mine.jsonl").write_text('{"id": "bare", "question": "why?", "answer": "so"}\n' * 2 + '{"id": "2", "question": "who?", '
+                                         '"answer": "I"}\n')
+    done = run(["stage2"], tmp_path / "out", "--data", str(tmp_path / "mine.jsonl"), "--rubrics", source, check=False)
+    assert done.returncode == 2 and "question bare and 1 more have no reference rubric" in done.stderr
+
+
 @pytest.mark.parametrize("method, what", [("sft", "a solution"), ("grpo", "an answer"), ("grpo-rubric", "a rubric with checks"),
                                           ("opsd", "its solution")])
 def test_a_method_says_what_its_data_lack(finished, tmp_path, method, what):

@@ -106,7 +106,7 @@ def distillation_loss(student_hidden, student_head, teacher_hidden, teacher_head
     teacher_hidden [N, Ht], teacher_head [V, Ht]   the same of the teacher; never get a gradient
     denominator              default N. With micro-batches give each the token count of the whole step: their
                              losses, and gradients, then add up to exactly that of one large batch
-    chunk_bytes              budget for the buffers of shape [rows, V] alive at once (BUFFERS of them); sets rows
+    chunk_bytes              budget for the buffers of shape [rows, V] alive at once (see `buffers`); sets rows
     return_stats             also return a TokenStats, from the same pass
     The other settings are those of `token_divergence`, as are the errors.
 
@@ -144,7 +144,21 @@ def distillation_loss(student_hidden, student_head, teacher_hidden, teacher_head
     return (loss, stats) if return_stats else loss
 
 
-BUFFERS = 12  # [rows, V] alive at the worst moment, counted by a test: logits, log p, log q, the inside of `_terms`
+CACHE = 2**19  # bytes of a [rows, V] that a core's cache holds a few of: on a CPU half the time of the passes below
+
+
+def sizes(v, itemsize, beta, clip_mode, chunk_bytes, on_cpu):
+    """Rows of a chunk, which the matrix products take at once, and of a group, which the other passes take at once.
+
+    Alive at the worst moment (counted by a test) are the logits of both, [chunk, V], and 3 [group, V] more, or 12 where
+    each term of the divergence is needed. On a GPU the group is the chunk.
+    """
+    row, more = v * itemsize, 12 if clip_mode == "pointwise" or 0 < beta < 1 else 3
+    rows = max(1, chunk_bytes // ((2 + more) * row))
+    if not on_cpu:
+        return rows, rows
+    group = max(1, min(CACHE // row, rows))
+    return max(group, (chunk_bytes - more * group * row) // (2 * row)), group
 
 
 def _chunks(student_hidden, student_head, teacher_hidden, teacher_head, beta, temperature, top_k, clip, clip_mode,
@@ -157,22 +171,29 @@ def _chunks(student_hidden, student_head, teacher_hidden, teacher_head, beta, te
     dw = torch.zeros_like(w) if need_dw else None
     total = torch.zeros((), dtype=dtype, device=w.device)
     columns = []
-    rows = max(1, chunk_bytes // (BUFFERS * v * w.element_size()))
+    rows, group = sizes(v, w.element_size(), beta, clip_mode, chunk_bytes, w.device.type == "cpu")
     for start in range(0, n, rows):
         part = slice(start, start + rows)
-        x = student_hidden[part].to(dtype)                             # [C, Hs]
-        losses, dz, stats = _rows((x @ w.T).div_(temperature),
-                                  (teacher_hidden[part].to(dtype) @ w_teacher.T).div_(temperature),
-                                  beta, top_k, clip, clip_mode, need_dx or need_dw, need_stats)
-        total += losses.sum()
-        columns.append(stats)
+        x = student_hidden[part].to(dtype) / temperature               # [C, Hs]
+        x_teacher = teacher_hidden[part].to(dtype) / temperature       # [C, Ht]
+        z, z_teacher = x @ w.T, x_teacher @ w_teacher.T                # [C, V]
+        factors = []
+        for few in (slice(c, c + group) for c in range(0, len(x), group)):
+            losses, dz, factor, stats = _rows(z[few], z_teacher[few], beta, top_k, clip, clip_mode,
+                                              need_dx or need_dw, need_stats)
+            total += losses.sum()
+            columns.append(stats)
+            if dz is not None:
+                z[few] = dz                                            # the gradient takes the logits' place
+            factors.append(factor)
+            del dz
         if need_dx or need_dw:
-            dz = dz.div_(temperature * denominator)                    # [C, V]
+            scale = torch.cat(factors)[:, None] / denominator          # [C, 1]: scales x, H numbers a row instead of V
         if need_dx:
-            dx[part] = dz @ w
+            dx[part] = torch.mm(z, w).mul_(scale / temperature)
         if need_dw:
-            dw.addmm_(dz.T, x)
-        del dz                                                         # before the next chunk's logits
+            dw.addmm_(z.T, x.mul_(scale))
+        del z, z_teacher                                               # before the next chunk's
     if need_stats:
         none = torch.empty(0, dtype=dtype, device=w.device)
         columns = columns or [TokenStats(none, none.bool(), none, none, none, none.bool())]
@@ -181,53 +202,98 @@ def _chunks(student_hidden, student_head, teacher_hidden, teacher_head, beta, te
 
 
 def _rows(z, z_teacher, beta, top_k, clip, clip_mode, need_gradient, need_stats):
-    """`token_divergence` by hand, for logits [C, V] that are divided by the temperature already.
+    """`token_divergence` by hand, for logits [C, V] that are divided by the temperature already; uses them up.
 
-    Returns the losses [C], their gradient for z [C, V] (or None), and TokenStats (or None).
+    Returns the losses [C], their gradient for z [C, V] (or None) but for a factor of each row, these factors [C], and
+    TokenStats (or None).
     """
-    support = None if top_k is None else z_teacher.topk(min(top_k, z.shape[-1])).indices               # [C, k]
-    if support is None:
-        log_q, log_p = z.log_softmax(-1), z_teacher.log_softmax(-1)                                    # [C, V]
+    shape, stats, turned, tail = z.shape, None, None, torch.zeros_like(z[:, 0])
+    if top_k is not None:
+        support = z_teacher.topk(min(top_k, z.shape[-1])).indices      # [C, k]
+        if need_stats:
+            tail = (1 - z.softmax(-1).gather(-1, support).sum(-1)).clamp(min=0)
+    entropies = (_entropy(z), _entropy(z_teacher)) if need_stats else ()
+    if top_k is not None:
+        z, z_teacher = z.gather(-1, support), z_teacher.gather(-1, support)
+    if clip_mode == "pointwise" or 0 < beta < 1:
+        divergence, losses, dz, most, turned = _by_terms(z, z_teacher, beta, clip if clip_mode == "pointwise" else None,
+                                                         need_gradient)
     else:
-        log_q, log_p = (t.gather(-1, support).log_softmax(-1) for t in (z, z_teacher))                 # [C, k]
-    stats = None
-    if need_stats:
-        all_q, all_p = (log_q, log_p) if support is None else (z.log_softmax(-1), z_teacher.log_softmax(-1))
-        tail = torch.zeros_like(all_q[:, 0]) if support is None else 1 - all_q.gather(-1, support).exp().sum(-1)
-        entropies = _entropy(all_q), _entropy(all_p)
-        del all_q, all_p
-    shape = z.shape
+        divergence, dz = _ends(z, z_teacher, beta, need_gradient)
+        losses, most = divergence, divergence
     del z, z_teacher
-    f, g = _terms(log_p, log_q, beta)                                  # [C, V or k]
     if need_stats:
-        best_p, best = log_p.max(-1, keepdim=True)                     # [C, 1]
-        starved = log_q.gather(-1, best) < best_p
+        clipped = most > (math.inf if clip is None else clip)
+        stats = TokenStats(divergence, clipped, *entropies, tail, torch.zeros_like(clipped) if turned is None else turned)
+    factor = torch.ones_like(divergence)
+    if clip_mode == "token":
+        losses, factor = divergence.clamp(max=clip), (divergence <= clip).to(divergence.dtype)
+    elif clip_mode == "scale":
+        losses, factor = divergence.clamp(max=clip), clip / divergence.clamp(min=clip)   # loss = divergence * factor
+    if need_gradient and top_k is not None:
+        dz = torch.zeros(shape, dtype=dz.dtype, device=dz.device).scatter_(-1, support, dz)  # [C, V]
+    return losses, dz if need_gradient else None, factor, stats
+
+
+def _softmax(z):
+    """Probabilities [C, V] and log-sum-exp [C] of logits [C, V]. The best token is never rare: its log is exact."""
+    probs = z.softmax(-1)
+    return probs, z.amax(-1) - probs.amax(-1).log()
+
+
+def _dot(a, b):
+    """[C, V] x2 -> [C], without a third [C, V]."""
+    return torch.bmm(a[:, None], b[:, :, None]).flatten()
+
+
+def _entropy(z):
+    """Entropy in nats of softmax(z): [C, V] -> [C]."""
+    probs, lse = _softmax(z)
+    return lse - _dot(probs, z)
+
+
+def _ends(z, z_teacher, beta, need_gradient):
+    """Forward (beta 0) or reverse (beta 1) KL: few passes over [C, V], for with d = z_teacher - z and the log-sum-exps
+
+        KL(p || q) = sum_v p_v d_v - lse_p + lse_q          dL/dz = q - p
+        KL(q || p) = -(sum_v q_v d_v) + lse_p - lse_q       dL/dz = q (sum_v q_v d_v - d)
+
+    Returns divergence [C] and dz [C, V]. Neither can turn: where the teacher's best token has q < p, dz is negative.
+    """
+    (q, lse_q), (p, lse_p) = _softmax(z), _softmax(z_teacher)          # [C, V], [C]
+    d = z_teacher.sub_(z)                                              # [C, V]
+    if beta == 0:
+        divergence = _dot(p, d) - lse_p + lse_q
+        dz = q.sub_(p) if need_gradient else None
+    else:
+        mean = _dot(q, d)                                              # [C]
+        divergence = lse_p - lse_q - mean
+        dz = d.neg_().add_(mean[:, None]).mul_(q) if need_gradient else None
+    return divergence, dz
+
+
+def _by_terms(z, z_teacher, beta, clip, need_gradient):
+    """Everything else goes through the terms themselves: the JSD, whose log m needs them, and pointwise clipping.
+
+    Returns divergence [C], losses [C], dz [C, V], the largest term [C], and which tokens are turned [C].
+    """
+    log_q, log_p = z.log_softmax(-1), z_teacher.log_softmax(-1)        # [C, V]
+    f, g = _terms(log_p, log_q, beta)
+    best_p, best = log_p.max(-1, keepdim=True)                         # [C, 1]
+    starved = log_q.gather(-1, best) < best_p
     del log_p
-    divergence = f.sum(-1)                                             # [C], unclipped
-    if need_stats:
-        clipped = (f.max(-1).values if clip_mode == "pointwise" else divergence) > (math.inf if clip is None else clip)
-        stats = TokenStats(divergence, clipped, *entropies, tail.clamp(min=0), torch.zeros_like(clipped))
-    losses, factor = divergence, (divergence < math.inf).to(f.dtype)   # an infinite token has no gradient
-    if clip_mode == "pointwise":
+    divergence = losses = f.sum(-1)
+    extreme = divergence
+    if clip is not None:
+        extreme = f.max(-1).values
         g.masked_fill_(f > clip, 0.0)
         losses = f.clamp_(max=clip).sum(-1)
-        factor = torch.ones_like(factor)
-    elif clip_mode == "token":
-        factor = (divergence <= clip).to(f.dtype)
-        losses = divergence.clamp(max=clip)
-    elif clip_mode == "scale":
-        factor = factor * clip / divergence.clamp(min=clip)
-        losses = divergence.clamp(max=clip)                            # = divergence * factor
     del f
     if not need_gradient:
-        return losses, None, stats
+        return divergence, losses, None, extreme, None
     total = g.sum(-1, keepdim=True)                                    # [C, 1]
-    dz = g.sub_(log_q.exp_().mul_(total)).mul_(factor[:, None])        # [C, V or k]
-    if need_stats:
-        stats = stats._replace(turned=(starved & (dz.gather(-1, best) > 0))[:, 0])
-    if support is not None:
-        dz = torch.zeros(shape, dtype=dz.dtype, device=dz.device).scatter_(-1, support, dz)            # [C, V]
-    return losses, dz, stats
+    dz = g.sub_(log_q.exp_().mul_(total))                              # [C, V]
+    return divergence, losses, dz, extreme, (starved & (dz.gather(-1, best) > 0))[:, 0]
 
 
 class _WithGradient(torch.autograd.Function):
@@ -244,11 +310,6 @@ class _WithGradient(torch.autograd.Function):
         # Out of place: a second backward through the same graph must find the gradients unscaled.
         dx, dw = ((None if d is None else (d * grad).to(dtype)) for d, dtype in zip(ctx.saved_tensors, ctx.dtypes))
         return dx, dw, None, None, None
-
-
-def _entropy(log_p):
-    """Entropy in nats of log probabilities [.., V] -> [..]; impossible tokens add nothing."""
-    return -(log_p.exp() * log_p.clamp(min=torch.finfo(log_p.dtype).min / 4)).sum(-1)
 
 
 def _compute_dtype(*tensors):

@@ -118,14 +118,10 @@ def rows(runs: list[dict]) -> list[dict]:
     {"title", "columns", "counted", "rows": [{"label", "n", "cells": [[mean, standard deviation]]}]}; a single run has no
     deviation (None), and n is the number of questions where it is known.
     """
+    from report.panels import spread  # here and below: a script in study/, which imports this file, would find study/report.py
+
     def row(label, columns, value, n=None):
-        cells = []
-        for c in columns:
-            values = [100 * value(run, c) for run in runs]
-            middle = mean(values)
-            spread = (sum((v - middle) ** 2 for v in values) / (len(runs) - 1)) ** 0.5 if len(runs) > 1 else None
-            cells.append([middle, spread])
-        return {"label": label, "n": n, "cells": cells}
+        return {"label": label, "n": n, "cells": [spread([100 * value(run, c) for run in runs]) for c in columns]}
 
     columns, models = list(runs[0]["accuracy"]), {"base": "base", "stage1": "stage I"}
     answers = [row(g, columns, lambda run, c: run["accuracy"][c][g], runs[0]["questions"][g]) for g in GROUPS]
@@ -162,7 +158,8 @@ def read_json(path: Path) -> dict:
 
 
 def write_page(out: Path, name: str, report: dict) -> None:
-    from report.page import page  # here and below: a script in study/, which imports this file, would find study/report.py
+    from report.page import page
+    out.mkdir(parents=True, exist_ok=True)
     write_lines(out / f"{name}.json", [json.dumps(report, ensure_ascii=False, allow_nan=False)])
     write_lines(out / f"{name}.html", [page(report)])
 
@@ -170,9 +167,9 @@ def write_page(out: Path, name: str, report: dict) -> None:
 def write_report(out: Path, folders: list[Path], runs: list[dict], settings=None) -> None:
     """report.json and report.html of one run or, without `settings`, of several: then what needs the models is left out."""
     from report import panels
-    made, inputs = out / "report.json", [out / "results.json", *(out / f"{stage}.pt" for stage in ("base", "stage1", "stage2"))]
-    if settings and newer(made, *inputs):
-        report = read_json(made)
+    inputs = [out / "results.json", *(out / f"{stage}.pt" for stage in ("base", "stage1", "stage2"))]
+    if settings and newer(out / "report.json", *inputs):
+        report = read_json(out / "report.json")
     else:
         report = panels.tidy({"runs": [panels.facts(run) for run in runs], "table": rows(runs), "curves": panels.curves(folders)})
         report |= panels.report(out, settings, runs[0]) if settings else {}
@@ -245,7 +242,6 @@ def main(arguments: list[str] | None = None) -> int:
         if not args.summary:
             write_report(out, [out], runs, replace(settings, **runs[0]["settings"]))
         elif args.out:
-            out.mkdir(parents=True, exist_ok=True)
             write_report(out, args.summary, runs)
     except (ValueError, OSError) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)

@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 if __name__ == "__main__":  # `python study/sweep.py` starts in study/: let it find its siblings
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import torch
 from tqdm import tqdm

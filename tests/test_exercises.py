@@ -1,6 +1,7 @@
 """The exercises: every stub fails, the shipped source passes the same check, typical mistakes are named; and the bugs
 of exercises/bugs show their symptom, which the fix in ANSWERS.md takes away."""
 import contextlib
+import functools
 import importlib.util
 import inspect
 import io
@@ -17,6 +18,7 @@ import loss
 import rcsd
 import rubrics
 from data.tokenizer import _merge
+from report.explain import attribute
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "exercises"
@@ -58,16 +60,17 @@ def test_the_text_of_an_exercise_fits_the_source(number):
     assert "By hand: " in doc and f"python exercises/check.py {number}" in doc
     for f in shipped:
         assert list(inspect.signature(module[f.__name__]).parameters) == list(inspect.signature(f).parameters)
-    for path, name in re.findall(r"((?:data/)?\w+\.py): (\w+)", doc):
+    for path, name in re.findall(r"((?:data/|report/)?\w+\.py): (\w+)", doc):
         assert re.search(rf"^(def |class )?{name}\b", (ROOT / path).read_text(encoding="utf-8"), re.M), (path, name)
-    assert re.search(r"(lives? in|spread over) (data/)?\w+\.py", doc)
+    assert re.search(r"(lives? in|spread over) (data/|report/)?\w+\.py", doc)
     assert max(map(len, text.split("\n"))) <= 120
 
 
 HAND = {1: ["aa a b", "3 tokens"], 2: ["mean is 5", "4."], 3: ["0.685", "0.735"], 4: ["positions 1, 2, 3", "6 7 8"],
         5: ["0.0367", "0.0444", "0.0100"], 6: ["(-0.10, 0.10)", "-0.1297"], 7: ["0.0367", "-0.0693", "(-0.1, 0.1)"],
         8: ["258 97 98 262", "258 97 98 259 53 32 99 262"], 9: ["1.7321", "-0.5774", "0.5"],
-        10: ["-0.0193", "+0.08", "-0.0273"]}
+        10: ["-0.0193", "+0.08", "-0.0273"],
+        11: ["= 2.1", "2.5 = 1.6", "1 = 0.1", "3 = 2,", "3 = 0.5", "sum to 1.7", "alone to 2.5"]}
 
 
 def test_the_numbers_worked_by_hand():
@@ -81,6 +84,10 @@ def test_the_numbers_worked_by_hand():
     assert round(check.divergence_gradient(s, t, 1.0, 1.0)[0, 0].item(), 4) == -0.1297
     assert check.kept([0.5, 0.3, 0.15, 0.05], 0.5, None, None)[0] == pytest.approx(0.685, abs=5e-4)
     assert check.kept([0.5, 0.3, 0.15, 0.05], 0.5, 2, None)[0] == pytest.approx(0.735, abs=5e-4)
+    log_p = {(): -3.0, ("A",): -1.0, ("B",): -2.5, ("A", "B"): -0.9}
+    found = attribute(lambda chosen: torch.tensor([[log_p[chosen]]]), ("A", "B"))
+    assert {k: [round(x, 4) for x in v.flatten().tolist()] for k, v in found.items()} == {
+        "whole": [2.1], "left out": [1.6, 0.1], "alone": [2.0, 0.5]}
 
 
 # ------------------------------------------------------------------------------------------------- typical mistakes
@@ -273,6 +280,20 @@ def clip_with(**own):
     return token_divergence
 
 
+def attribute_with(left=lambda s, r, i: s(r) - s(r[:i] + r[i + 1:]), alone=lambda s, r, i: s((r[i],)) - s(()),
+                   whole=lambda s, r: s(r) - s(()), axis=0, cached=True):
+    def attribute(score, criteria):
+        s, places = functools.cache(score) if cached else score, range(len(criteria))
+        return {"whole": whole(s, criteria), "left out": torch.stack([left(s, criteria, i) for i in places], axis),
+                "alone": torch.stack([alone(s, criteria, i) for i in places], axis)}
+    return attribute
+
+
+def the_others_added_up(s, r, i):
+    """Right for two criteria; of one there are no others, and stack([]) raises."""
+    return s(r) - s(()) - torch.stack([s((c,)) - s(()) for c in r[:i] + r[i + 1:]]).sum(0)
+
+
 WRONG = [  # exercise, the wrong functions, what the message says
     (1, [merge_with(step=1)], "used twice"),
     (1, [from_the_right], "from the left"),
@@ -336,6 +357,19 @@ WRONG = [  # exercise, the wrong functions, what the message says
     (10, [clip_with(scale=lambda f, d, c: d.clamp(max=c))], "not detached"),
     (10, [clip_with(pointwise=lambda f, d, c: f.clamp(-c, c).sum(-1))], "negative terms are clamped too"),
     (10, [clip_with(token=lambda f, d, c: f.clamp(max=c).sum(-1))], "This is clip_mode 'pointwise'"),
+    (11, [attribute_with(left=lambda s, r, i: s(r[:i] + r[i + 1:]) - s(()))], "compared with no rubric"),
+    (11, [attribute_with(left=lambda s, r, i: s(r[:i] + r[i + 1:]) - s(r))], "sign is turned"),
+    (11, [attribute_with(whole=lambda s, r: s(()) - s(r))], "sign is turned"),
+    (11, [attribute_with(alone=lambda s, r, i: s((r[i],)) - s(r))], "alone is against none"),
+    (11, [attribute_with(alone=lambda s, r, i: s(r) - s((r[i],)))], "alone is against none"),
+    (11, [attribute_with(alone=lambda s, r, i: s((r[i],)))], "score(()) is not subtracted"),
+    (11, [attribute_with(left=lambda s, r, i: s((r[i],)) - s(()))], "each criterion alone"),
+    (11, [attribute_with(left=the_others_added_up)], "score(()) is defined"),
+    (11, [attribute_with(left=lambda s, r, i: s(r) - s(tuple(c for c in r if c != r[i])))], "by place"),
+    (11, [attribute_with(alone=lambda s, r, i: s(r[i]) - s(()))], "the tuple (c,)"),
+    (11, [attribute_with(left=lambda s, r, i: s(r) - s(r[i + 1:] + r[:i]))], "Another order is another prompt"),
+    (11, [attribute_with(axis=1)], "the first axis"),
+    (11, [attribute_with(cached=False)], "before the loop"),
 ]
 
 
@@ -382,7 +416,8 @@ def in_vocabulary_order(logits, temperature, top_k, top_p, uniform):
     (1, merge_with()), (2, attend_with("own")), (3, in_vocabulary_order), (4, hidden_with()),
     (5, divergence_with(divergence_by_hand)), (6, gradient_by_autograd), (7, chunks_with()), (9, advantages_with()),
     (10, clip_with(scale=lambda f, d, c: d * (c / d.detach()).clamp(max=1), token=lambda f, d, c: d.clamp(max=c),
-                   pointwise=lambda f, d, c: f.clamp(max=c).sum(-1), none=lambda f, d, c: d))])
+                   pointwise=lambda f, d, c: f.clamp(max=c).sum(-1), none=lambda f, d, c: d)),
+    (11, attribute_with())])
 def test_another_right_solution_passes(number, function):
     _, _, file, test, _ = entry(number)
     assert check.run(test, file, [function]) == ""
@@ -438,7 +473,7 @@ def test_the_command_line():
         assert check.main([bad]) == 2
     done = run("0")
     assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
-    assert "'0'" in done.stderr and "1 to 10" in done.stderr
+    assert "'0'" in done.stderr and "1 to 11" in done.stderr
     done = run()
     lines = done.stdout.splitlines()
     assert done.returncode == 1 and len(lines) == len(NUMBERS) + 1 and lines[-1] == f"0 of {len(NUMBERS)} passed"

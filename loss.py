@@ -106,7 +106,7 @@ def distillation_loss(student_hidden, student_head, teacher_hidden, teacher_head
     teacher_hidden [N, Ht], teacher_head [V, Ht]   the same of the teacher; never get a gradient
     denominator              default N. With micro-batches give each the token count of the whole step: their
                              losses, and gradients, then add up to exactly that of one large batch
-    chunk_bytes              budget for the buffers of shape [rows, V] alive at once (see `buffers`); sets rows
+    chunk_bytes              budget for the buffers of shape [rows, V] alive at once (see `sizes`); sets rows
     return_stats             also return a TokenStats, from the same pass
     The other settings are those of `token_divergence`, as are the errors.
 

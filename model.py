@@ -217,6 +217,37 @@ def sample(logits: Tensor, temperature: float, top_k: int | None, top_p: float |
     return (drawn if ids is None else ids.gather(1, drawn))[:, 0]
 
 
+PREFILL = {"cpu": 2**11, "cuda": 2**16}  # prompt tokens at a time: little padding, and buffers that fit a CPU's cache
+
+
+def prefill(model: GPT, prompts: list[list[int]], room: list[int]) -> tuple[Tensor, KVCache]:
+    """Read the prompts: neighbours in length together, equal ones once (GRPO samples a whole group from one prompt).
+
+    Returns the hidden state of each prompt's last token [B, width] and the cache, with room[b] columns left for row b.
+    """
+    copies: dict[tuple, list[int]] = {}
+    for row, prompt in sorted(enumerate(prompts), key=lambda item: len(item[1])):
+        copies.setdefault(tuple(prompt), []).append(row)
+    different, like = list(copies), model.head_weight
+    cache = KVCache(model.config, len(prompts), max(len(p) + r for p, r in zip(prompts, room)), like)
+    hidden = torch.empty(len(prompts), model.config.width, dtype=like.dtype, device=like.device)
+    while different:
+        count = 1
+        while count < len(different) and (count + 1) * len(different[count]) <= PREFILL[like.device.type]:
+            count += 1
+        part, different = different[:count], different[count:]
+        rows = [row for prompt in part for row in copies[prompt]]
+        source = [i for i, prompt in enumerate(part) for _ in copies[prompt]]         # rows[j] is a copy of part[source[j]]
+        longest, last = len(part[-1]), [len(part[i]) - 1 for i in source]
+        read = KVCache(model.config, count, longest, like)
+        states = model(torch.tensor([[*p] + [0] * (longest - len(p)) for p in part], device=like.device), read)
+        hidden[rows] = states[source, last].to(hidden.dtype)                          # [.., width]
+        cache.keys[:, rows, :, :longest] = read.keys[:, source]
+        cache.values[:, rows, :, :longest] = read.values[:, source]
+    cache.lengths = [len(prompt) for prompt in prompts]                               # forget the padding
+    return hidden, cache
+
+
 def generate(model: GPT, prompts: list[list[int]], *, max_new_tokens: int, eos: int, temperature: float = 1.0,
              top_k: int | None = None, top_p: float | None = None, noise: Tensor | None = None) -> list[Completion]:
     """Continue each prompt (token ids; lengths may differ) by at most max_new_tokens; the order is kept.
@@ -249,13 +280,7 @@ def generate(model: GPT, prompts: list[list[int]], *, max_new_tokens: int, eos: 
     alive = set(rows)                                                  # those of them not finished
     with torch.inference_mode():
         if rows:
-            lengths = [len(prompts[row]) for row in rows]
-            padded = [prompts[row] + [0] * (max(lengths) - len(prompts[row])) for row in rows]
-            columns = max(len(prompts[row]) + limit[row] for row in rows)
-            cache = KVCache(model.config, len(rows), columns, like=model.head_weight)
-            hidden = model(torch.tensor(padded, device=device), cache)                # [B, T, width]
-            hidden = hidden[torch.arange(len(rows)), torch.tensor(lengths) - 1]       # [B, width]
-            cache.lengths = lengths                                                   # forget the padding
+            hidden, cache = prefill(model, [prompts[row] for row in rows], [limit[row] for row in rows])
             noise = noise[rows].T.contiguous()                                        # [max_new_tokens, B]
         for step in range(max_new_tokens):
             if not alive:

@@ -22,7 +22,7 @@ from data.tokenizer import Tokenizer
 from model import GPT, count_parameters, load, load_model
 from rcsd import encode, greedy, newer, read_tokenizer, write_rubrics
 from rubrics import GENERIC, Example, Rubric, correct, grade, key_relations, parse_rubric, prompt
-from run import device_of, settings_from, settings_parser
+from run import device_of, join_processes, rank_and_size, settings_from, settings_parser, wait_for_all
 
 GROUPS = ("known laws", "new laws", "hard: unseen phrasing, known", "hard: unseen phrasing, new",
           "hard: unseen two-step, known", "hard: unseen two-step, new")
@@ -159,6 +159,8 @@ def read_json(path: Path) -> dict:
 
 def write_page(out: Path, name: str, report: dict) -> None:
     from report.page import page
+    if rank_and_size()[0]:
+        return
     out.mkdir(parents=True, exist_ok=True)
     write_lines(out / f"{name}.json", [json.dumps(report, ensure_ascii=False, allow_nan=False)])
     write_lines(out / f"{name}.html", [page(report)])
@@ -168,7 +170,9 @@ def write_report(out: Path, folders: list[Path], runs: list[dict], settings=None
     """report.json and report.html of one run or, without `settings`, of several: then what needs the models is left out."""
     from report import panels
     inputs = [out / "results.json", *(out / f"{stage}.pt" for stage in ("base", "stage1", "stage2"))]
-    if settings and newer(out / "report.json", *inputs):
+    done = settings and newer(out / "report.json", *inputs)
+    wait_for_all()  # with several processes: all must have looked before the first writes
+    if done:
         report = read_json(out / "report.json")
     else:
         report = panels.tidy({"runs": [panels.facts(run) for run in runs], "table": rows(runs), "curves": panels.curves(folders)})
@@ -230,10 +234,15 @@ def main(arguments: list[str] | None = None) -> int:
         if args.summary:
             runs = [read_json(folder / "results.json") for folder in args.summary]
         else:
+            join_processes(settings)
             checkpoints = [out / f"{stage}.pt" for stage in ("base", "stage1", "stage2")]
-            if not all(map(Path.exists, checkpoints)) or not newer(out / "results.json", *checkpoints):
+            done = all(map(Path.exists, checkpoints)) and newer(out / "results.json", *checkpoints)
+            wait_for_all()
+            if not done:
                 results = evaluate(out, settings)
-                write_lines(out / "results.json", [json.dumps(results, ensure_ascii=False, indent=1)])
+                if rank_and_size()[0] == 0:
+                    write_lines(out / "results.json", [json.dumps(results, ensure_ascii=False, indent=1)])
+                wait_for_all()
             runs = [read_json(out / "results.json")]
         print(table(runs))
         for run in runs:

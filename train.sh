@@ -50,7 +50,7 @@ main() {  # a function, so that bash has read all of this file before it runs fo
   for stage in data base stage1 stage2; do
     "${launch[@]}" rcsd.py "$stage" --preset "$preset" --resume "$@"
   done
-  "$PYTHON" evaluate.py --preset "$preset" "$@"
+  "${launch[@]}" evaluate.py --preset "$preset" "$@"
   echo "train.sh: $((SECONDS / 60)) min $((SECONDS % 60)) s"
 }
 

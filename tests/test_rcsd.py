@@ -566,7 +566,8 @@ def test_a_method_says_what_its_data_lack(finished, tmp_path, method, what):
 
 # ------------------------------------------------------------------------------------------- two processes and one
 def torchrun(command, out, *flags):
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(ROOT / "rcsd.py"), command,
+    script = [str(ROOT / "rcsd.py"), command] if command != "evaluate" else [str(ROOT / "evaluate.py")]
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *script,
             "--preset", "smoke", "--out", str(out), *FLAGS, "--device", "cpu", *flags]
 
 
@@ -597,6 +598,21 @@ def test_two_processes_equal_one_to_rounding(finished, tmp_path, stage, inputs, 
             assert y[name] == (pytest.approx(x[name], rel=1e-3, abs=1e-4) if isinstance(x[name], float) else x[name]), name
     if stage == "stage1":
         assert (one / "rubrics.jsonl").read_text() == (two / "rubrics.jsonl").read_text()
+
+
+def test_two_processes_evaluate_as_one(finished, tmp_path):
+    stages = ("base.pt", "stage1.pt", "stage2.pt", "base.jsonl", "stage1.jsonl", "stage2.jsonl")
+    for name in ("one", "two"):
+        link_inputs(finished, tmp_path / name, *stages)
+    run([], tmp_path / "one", script="evaluate.py")
+    done = subprocess.run(torchrun("evaluate", tmp_path / "two"), capture_output=True, text=True, env=alone())
+    assert done.returncode == 0 and done.stdout.count("report:") == 1, done.stderr
+    one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
+    assert one["answers"].keys() == two["answers"].keys() and one["stage1"] == two["stage1"]
+    for name, rows in one["answers"].items():
+        assert [(r["id"], r["text"]) for r in rows] == [(r["id"], r["text"]) for r in two["answers"][name]] and len(rows) > 9
+    reports = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("one", "two")]
+    assert reports[0].keys() == reports[1].keys() and reports[0]["table"] == reports[1]["table"]
 
 
 def test_a_killed_process_ends_the_run_with_a_message_and_one_process_resumes_it(finished, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from loss import CLIP_MODES, distillation_loss, sizes, token_divergence
+from loss import CLIP_MODES, distillation_loss, token_divergence
 
 BETAS, TEMPERATURES, TOP_K = (0.0, 0.1, 0.5, 0.9, 1.0), (0.6, 1.0, 2.5), (None, 1, 4, 99)
 CLIPS = (("none", None), ("pointwise", 0.05), ("token", 0.4), ("scale", 0.2))
@@ -193,7 +193,7 @@ def test_never_holds_all_logits_and_does_no_gradient_work_under_no_grad():
     x, w, y, u = states(300, v=200, dtype=torch.float32)
     with Largest() as seen:
         distillation_loss(x, w, y, u, chunk_bytes=10 * 200 * 5 * 4).backward()
-    assert 10 * 200 <= seen.numel <= max(10 * 200, 300 * 7, 200 * 7) < 300 * 200
+    assert 10 * 200 <= seen.numel <= 10 * 200 * 5
     with Largest() as with_gradient:
         distillation_loss(x, w, y, u)
     with Largest() as without, torch.no_grad():
@@ -205,10 +205,10 @@ def test_never_holds_all_logits_and_does_no_gradient_work_under_no_grad():
 
 
 class Alive(TorchDispatchMode):
-    """Counts the bytes of the tensors that are alive at once."""
-    def __init__(self):
+    """Counts the bytes of the tensors that are alive at once, beside the inputs."""
+    def __init__(self, inputs):
         super().__init__()
-        self.alive, self.now, self.peak = {}, 0, 0
+        self.alive, self.now, self.peak = {t.untyped_storage()._cdata: 0 for t in inputs}, 0, 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
@@ -224,19 +224,42 @@ class Alive(TorchDispatchMode):
         self.now -= self.alive.pop(pointer, 0)
 
 
-@pytest.mark.parametrize("on_cpu", [True, False])
-def test_the_chunks_stay_within_their_byte_budget(monkeypatch, on_cpu):
+def peak(inputs, **settings):
+    """Bytes beside the inputs at the worst moment of the forward pass, of forward and backward, and the gradients."""
+    with Alive(inputs) as seen:
+        result = distillation_loss(*inputs, **settings)
+        forward = seen.peak
+        gradients = torch.autograd.grad(result[0] if isinstance(result, tuple) else result,
+                                        [t for t in inputs if t.requires_grad])
+    return forward, seen.peak, gradients
+
+
+@pytest.mark.parametrize("frozen, dtype", [(False, torch.float32), (True, torch.float32), (False, torch.bfloat16)])
+def test_the_chunks_stay_within_their_byte_budget(frozen, dtype):
     """For any number of rows that the budget allows, and not far below it: the buffers are counted right."""
-    monkeypatch.setattr("loss.sizes", lambda *a: sizes(*a[:-1], on_cpu))
     worst = {}
     for beta, top_k, (mode, clip), stats in itertools.product((0.0, 0.5, 1.0), (None, 20), CLIPS, (False, True)):
-        x, w, y, u = states(160, v=4096, dtype=torch.float32)
-        with Alive() as seen:
-            distillation_loss(x, w, y, u, beta=beta, top_k=top_k, clip=clip, clip_mode=mode, return_stats=stats,
-                              chunk_bytes=2**21)
-        terms = mode == "pointwise" or 0 < beta < 1
-        worst[terms] = max(worst.get(terms, 0), (seen.peak - 2 * w.numel() * 4) / 2**21)
-    assert all(0.8 < share <= 1 for share in worst.values()), worst
+        x, w, y, u = states(160, v=4096, dtype=dtype)
+        inputs = x, w.detach() if frozen else w, y, u
+        forward, _, _ = peak(inputs, beta=beta, top_k=top_k, clip=clip, clip_mode=mode, return_stats=stats,
+                             chunk_bytes=2**21)
+        gradients = 4 * (x.numel() + (0 if frozen else w.numel()))
+        kind = mode == "pointwise", bool(frozen and top_k and not stats)
+        worst[kind] = max(worst.get(kind, 0), (forward - gradients) / 2**21)
+    assert all(0.6 < share <= 1 for share in worst.values()), worst
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("top_k", [None, 4])
+def test_a_head_in_half_precision_is_never_held_whole_in_float32(frozen, top_k):
+    """Peak: the byte budget, and the float32 gradients; backward stays below it, though it returns its own copy."""
+    g = torch.Generator().manual_seed(0)
+    x, w, y, u = (torch.randn(shape, generator=g).bfloat16() for shape in ((64, 96), (4096, 96), (64, 96), (4096, 96)))
+    budget, head = 2**19, 4 * w.numel()
+    x.requires_grad_(), w.requires_grad_(not frozen)
+    forward, whole, gradients = peak((x, w, y, u), top_k=top_k, chunk_bytes=budget)
+    assert forward <= budget + 4 * x.numel() + (0 if frozen else head) and budget < head
+    assert whole == forward and all(d.dtype == torch.bfloat16 for d in gradients)
 
 
 def test_the_teacher_gets_no_gradient_from_the_plain_form():
@@ -256,6 +279,49 @@ def test_bfloat16_inputs_are_computed_in_float32(beta, top_k):
     assert got.item() == pytest.approx(exact.item(), rel=1e-5)
     for a, b in zip(torch.autograd.grad(got, low[:2]), torch.autograd.grad(exact, (x, w))):
         assert a.dtype == torch.bfloat16 and (a.double() - b).norm() / b.norm() < 5e-3  # rounding of the result only
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("spread", [3, 10, 30, "nearly equal"])
+def test_gradients_in_bfloat16_are_within_one_percent_of_float64(beta, spread):
+    """Rounding may grow neither with the logits nor where q - p is a small difference. Of the result alone: 2e-3."""
+    g = torch.Generator().manual_seed(1)
+    draw = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64)
+    x, w, y, u = draw(48, 32), draw(301, 32), draw(48, 32), draw(301, 32)
+    if spread == "nearly equal":
+        spread, y, u = 3, x + 0.02 * y, w.clone()
+    low = [t.bfloat16() for t in (x, w * spread / 32**0.5, y, u * spread / 32**0.5)]
+    low[0].requires_grad_(), low[1].requires_grad_()
+    x, w, y, u = (t.detach().double() for t in low)
+    x.requires_grad_(), w.requires_grad_()
+    exact = token_divergence(x @ w.T, y @ u.T, beta=beta, temperature=0.9).mean()
+    wanted = torch.autograd.grad(exact, (x, w))
+    for chunk_bytes in (2**17, 2**27):
+        got = distillation_loss(*low, beta=beta, temperature=0.9, chunk_bytes=chunk_bytes)
+        assert got.item() == pytest.approx(exact.item(), rel=1e-4, abs=1e-6)
+        again = distillation_loss(*low, beta=beta, temperature=0.9, chunk_bytes=chunk_bytes)
+        for a, same, b in zip(torch.autograd.grad(got, low[:2]), torch.autograd.grad(again, low[:2]), wanted):
+            assert torch.equal(a, same) and (a.double() - b).norm() / b.norm() < 5e-3
+
+
+@pytest.mark.parametrize("beta, temperature, top_k, clip", [c for c in GRID if c[2]])
+def test_the_short_way_of_top_k_with_a_frozen_head(beta, temperature, top_k, clip):
+    """The student's k logits alone: as the plain form, the same bits again, and no product over the whole head."""
+    settings = dict(beta=beta, temperature=temperature, top_k=top_k, clip=clip[1], clip_mode=clip[0])
+    x, w, y, u = states(11)
+    w = w.detach()
+    plain = token_divergence(x @ w.T, y @ u.T, **settings).mean()
+    wanted = torch.autograd.grad(plain, x)[0]
+    found = []
+    for chunk_bytes in (3 * 13 * 8 * 20, 3 * 13 * 8 * 20, 2**27):
+        with Largest() as seen:
+            got = distillation_loss(x, w, y, u, **settings, chunk_bytes=chunk_bytes)
+        torch.testing.assert_close(got, plain, atol=1e-12, rtol=1e-10)
+        found += [torch.autograd.grad(got, x)[0]]
+        torch.testing.assert_close(found[-1], wanted, atol=1e-12, rtol=1e-9)
+    assert torch.equal(found[0], found[1]) and seen.products == 1
+    dense, _ = distillation_loss(x, w, y, u, **settings, return_stats=True)
+    torch.testing.assert_close(got, dense, atol=1e-12, rtol=1e-10)
 
 
 def test_stats():

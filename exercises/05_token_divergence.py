@@ -11,8 +11,9 @@ p = softmax(teacher_logits / temperature), q = softmax(student_logits / temperat
     out                              [N], nats, one number a token: no mean over tokens, no factor temperature ** 2
 
 The ends are cases of their own, not limits: the middle formula goes to 0 at both. The teacher never gets a gradient.
-A logit may be -inf in both (a forbidden token): such a token adds 0, not nan, so work with logarithms (log_softmax,
-logaddexp) and mind that -inf - -inf is nan.
+A logit may be -inf in both (a forbidden token): such a token adds 0, not nan, to the value and to its gradient. So
+work with logarithms (log_softmax, logaddexp), and mind that -inf - -inf is nan and that autograd goes through what a
+mask hides.
 
 By hand: teacher (0.9, 0.1), student (0.8, 0.2).
     forward   0.9 log(0.9 / 0.8) + 0.1 log(0.1 / 0.2) = 0.1060 - 0.0693 = 0.0367

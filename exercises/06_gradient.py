@@ -8,9 +8,10 @@ autograd (the check runs it under no_grad). With a = log q, b = log p, and the d
 
     beta = 0       f_v = p (b - a)         which gives   (q_i - p_i) / temperature
     beta = 1       f_v = q (a - b)                       q_i [(a_i - b_i) - KL(q || p)] / temperature
-    0 < beta < 1   see exercise 5                        (1 - beta) q_i [(a_i - log m_i) - KL(q || m)] / temperature
+    0 < beta < 1   f_v = beta p (b - log m) + (1 - beta) q (a - log m)       (m as in exercise 5; it depends on a, too)
+                                                         (1 - beta) q_i [(a_i - log m_i) - KL(q || m)] / temperature
 
-    z, z_teacher   [N, V]   logits, not yet divided by the temperature
+    z, z_teacher   [N, V]   logits, finite, not yet divided by the temperature
     out            [N, V]   row n: the gradient of the divergence of token n for z[n]
 
 By hand: teacher (0.9, 0.1), student (0.8, 0.2), temperature 1.

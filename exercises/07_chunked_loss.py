@@ -8,7 +8,8 @@ of the hidden states at a time. If the gradient is worked out on the spot, the l
     teacher_hidden [N, K], teacher_head [V, K]      K need not be H
     denominator    what the sum over tokens is divided by (None: N); with micro-batches, the tokens of the whole step
     rows           tokens a chunk; the last chunk may be smaller
-    out            (loss, dx [N, H], dw [V, H]): the loss and its gradients for student_hidden and student_head
+    out            (loss, dx [N, H], dw [V, H]): the loss, a tensor [], and its gradients for student_hidden and
+                   student_head
 
 For a chunk with hidden states X [C, H] and gradient dz [C, V] for its logits: dx of these rows = dz @ head, and the
 chunk adds dz.T @ X to dw. Nothing with N x V numbers may be alive, neither as one tensor nor as a graph that autograd

@@ -17,7 +17,8 @@ question 258, rubric 259, solve 262. prompt("ab") is 258 97 98 262. The teacher 
 Three ways to lose the alignment: to glue the texts together before encoding (a merge across the border changes ids), to
 let the two prompts end differently (the first completion token then answers two different requests), and to decode the
 completion and encode it again for the teacher. Here ids are made once, section by section, and carried. And a
-question that contains the text "<|solve|>" must not turn into a prompt with two sections.
+question that contains the text "<|solve|>" must not turn into a prompt with two sections: tokenizer.encode never makes
+a special token out of text.
 
 The answer lives in rubrics.py: prompt and rcsd.py: encode. Check with: python exercises/check.py 8
 """

@@ -7,6 +7,7 @@ import inspect
 import io
 import math
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,12 @@ def attend_with(write=True, **switch):
     return attend
 
 
+def joined_beside(q, k, v, keys, values, lengths):
+    """Never writes, and reads the whole buffer."""
+    return torch.nn.functional.scaled_dot_product_attention(q, torch.cat([keys, k], 2), torch.cat([values, v], 2),
+                                                            enable_gqa=True)
+
+
 def sample_with(change=lambda z, temperature, k, p, u: (z, temperature, k, p, u), ranks=False):
     def sample(logits, temperature, top_k, top_p, uniform):
         logits, temperature, top_k, top_p, uniform = change(logits, temperature, top_k, top_p, uniform)
@@ -156,6 +163,28 @@ def without_the_crossing_token(logits, temperature, top_k, top_p, uniform):
         z = z.masked_fill(out, -math.inf)
     edges = z.softmax(-1).cumsum(-1)
     return ids.gather(1, torch.searchsorted(edges, uniform[:, None] * edges[:, -1:], right=True))[:, 0]
+
+
+def sampler_by_sorting(bound="kept", renormalise=True):
+    def sample(logits, temperature, top_k, top_p, uniform):
+        if temperature == 0:
+            return logits.argmax(-1)
+        p, ids = (logits / temperature).softmax(-1).sort(-1, descending=True)
+        p[:, top_k or p.shape[1]:] = 0
+        p = p / p.sum(-1, keepdim=True) if renormalise else p
+        if top_p is not None:
+            p[p.cumsum(-1) - (p if bound == "kept" else 0) >= top_p] = 0
+            p = p / p.sum(-1, keepdim=True)
+        drawn = torch.searchsorted(p.cumsum(-1), uniform[:, None], right=True).clamp(max=p.shape[1] - 1)
+        return ids.gather(1, drawn)[:, 0]
+    return sample
+
+
+def padded_on_the_left(model, rows):
+    ids = [p + c[:-1] for p, c in rows]
+    longest = max(map(len, ids))
+    states = model(torch.tensor([[0] * (longest - len(row)) + row for row in ids]))
+    return torch.cat([state[longest - len(c):] for state, (_, c) in zip(states, rows)])
 
 
 def hidden_with(first=-1, last=-1, order=False, fed=-1):
@@ -201,6 +230,25 @@ def plain_kl(s, t, beta, temperature):
     return D(s, t, beta=beta, temperature=temperature)
 
 
+def hidden_nan(s, t, beta, temperature):
+    """The right value, but the gradient of a forbidden token is nan."""
+    a, b = (s / temperature).log_softmax(-1), (t.detach() / temperature).log_softmax(-1)
+    kl = lambda x, y: torch.where(x == -math.inf, 0, x.exp() * (x - y)).sum(-1)
+    if beta in (0, 1):
+        return kl(b, a) if beta == 0 else kl(a, b)
+    m = torch.logaddexp(b + math.log(beta), a + math.log(1 - beta))
+    return beta * kl(b, m) + (1 - beta) * kl(a, m)
+
+
+def log_of_the_mixture(s, t, beta, temperature):
+    """Not in logarithms: a mixture of two probabilities that round to 0 has the logarithm -inf."""
+    a, b = ((z / temperature).log_softmax(-1).clamp(min=-1e4) for z in (s, t.detach()))
+    if beta in (0, 1):
+        return D(s, t, beta=beta, temperature=temperature)
+    m = (beta * b.exp() + (1 - beta) * a.exp()).log()
+    return beta * (b.exp() * (b - m)).sum(-1) + (1 - beta) * (a.exp() * (a - m)).sum(-1)
+
+
 def attached(s, t, beta, temperature):
     a, b = (s / temperature).log_softmax(-1), (t / temperature).log_softmax(-1)
     return loss._terms(b, a, beta)[0].sum(-1)
@@ -208,6 +256,10 @@ def attached(s, t, beta, temperature):
 
 def gradient_with(change):
     return lambda z, t, beta, tau: change(check.divergence_gradient(z, t, beta, tau), z, t, beta, tau)
+
+
+def teacher_undivided(right, z, t, beta, tau):
+    return check.divergence_gradient(z, t * tau, beta, tau)
 
 
 def slope_only(right, z, t, beta, tau):
@@ -271,6 +323,36 @@ def advantages_with(group_of=None, less=0, divide=True, nan=False, result=lambda
     return set_advantages
 
 
+def advantages_by_torch(more=0.0):
+    """As many would write it, in float32."""
+    def set_advantages(rollouts, rewards, group):
+        r = torch.tensor(rewards).view(-1, group)
+        spread = r.std(1, keepdim=True, correction=0)
+        silent = (r == r[:, :1]).all(1, keepdim=True)
+        advantage = torch.where(silent, 0, (r - r.mean(1, keepdim=True)) / (spread + more))
+        for rollout, a in zip(rollouts, advantage.flatten()):
+            rollout.advantage = a
+        return silent.float().mean().item()
+    return set_advantages
+
+
+def zero_deviation(rollouts, rewards, group):
+    for start in range(0, len(rewards), group):
+        part = rewards[start:start + group]
+        middle = sum(part) / group
+        spread = (sum((r - middle) ** 2 for r in part) / group) ** 0.5
+        for rollout, r in zip(rollouts[start:start + group], part):
+            rollout.advantage = (r - middle) / spread if spread else 0.0
+    return rcsd.set_advantages([check.types.SimpleNamespace() for _ in rewards], rewards, group)
+
+
+def interleaved(rollouts, rewards, group):
+    for i in range(len(rewards) // group):
+        part = slice(i, None, len(rewards) // group)
+        rcsd.set_advantages(rollouts[part], rewards[part], group)
+    return 0.0
+
+
 def clip_with(**own):
     def token_divergence(s, t, *, beta=0.0, temperature=1.0, top_k=None, clip=None, clip_mode="none"):
         f = loss._terms((t / temperature).log_softmax(-1), (s / temperature).log_softmax(-1), beta)[0]
@@ -301,25 +383,32 @@ WRONG = [  # exercise, the wrong functions, what the message says
     (1, [lambda word, pair: _merge(word, pair)[:-1]], "Is the last token lost"),
     (1, [merge_with(in_place=True)], "the word itself was changed"),
     (1, [lambda word, pair: None], "is a return missing"),
+    (1, [lambda word, pair: list(word)], "never equal to a tuple"),
     (2, [attend_with("own", scale=False)], "divided by sqrt"),
     (2, [attend_with("own", visible="future")], "new tokens behind it"),
     (2, [attend_with("own", visible="no cache")], "starts at column 0"),
     (2, [attend_with("own", visible="longest")], "stale"),
     (2, [attend_with("own", visible="one short")], "see itself"),
     (2, [attend_with("own", neighbours=False)], "repeat_interleave"),
+    (2, [joined_beside], "The buffers are as they were"),
     (3, [sample_with(lambda z, tau, k, p, u: (z, 1.0, k, p, u))], "without a temperature"),
     (3, [sample_with(lambda z, tau, k, p, u: (z * tau ** 2, tau, k, p, u))], "Multiplied by the temperature"),
     (3, [late_temperature], "Temperature first"),
     (3, [without_the_crossing_token], "reaches top_p is kept"),
     (3, [sample_with(lambda z, tau, k, p, u: (z, tau, None, p, u))], "without top_k"),
     (3, [sample_with(lambda z, tau, k, p, u: (z, tau, k, p, u[:1].expand(len(u)).contiguous()))], "Every row drew"),
-    (3, [sample_with(lambda z, tau, k, p, u: (z, tau, k, p, torch.rand(len(u), dtype=u.dtype)))], "the same tokens"),
+    (3, [sample_with(lambda z, tau, k, p, u: (z, tau, k, p, torch.rand(len(u), dtype=u.dtype)))], "in `uniform` alone"),
+    (3, [sampler_by_sorting(bound="cut")], "reaches top_p is kept"),
+    (3, [sampler_by_sorting(renormalise=False)], "that was cut is drawn"),
+    (3, [lambda *a: check.model.sample(*a)[:, None]], "int64 [20000]"),
     (4, [hidden_with(first=0, last=0)], "The shift is missing"),
     (4, [hidden_with(first=-2, last=-2)], "Shifted twice"),
     (4, [hidden_with(first=-99, last=-1)], "The prompt is in it"),
     (4, [hidden_with(first=0, last=-1)], "first completion token has no state"),
     (4, [hidden_with(order=True)], "order of the rows"),
     (4, [hidden_with(fed=0)], "need not be read"),
+    (4, [padded_on_the_left], "Padded on the left"),
+    (4, [lambda model, rows: rcsd.completion_hidden(model, rows)[None]], "an axis too many"),
     (5, [divergence_with(lambda s, t, b, tau: D(s, t, beta=1 - b, temperature=tau))], "teacher are swapped"),
     (5, [divergence_with(lambda s, t, b, tau: D(s, t, beta=b))], "divide both logits"),
     (5, [divergence_with(lambda s, t, b, tau: D(s, t, beta=b, temperature=tau).mean())], "mean over the tokens"),
@@ -329,10 +418,13 @@ WRONG = [  # exercise, the wrong functions, what the message says
     (5, [divergence_with(m_swapped)], "weights inside m are swapped"),
     (5, [divergence_with(plain_kl)], "0 * inf"),
     (5, [divergence_with(attached)], "Detach them"),
+    (5, [divergence_with(hidden_nan)], "Replace the -inf before"),
+    (5, [divergence_with(log_of_the_mixture)], "nan: look for"),
     (6, [gradient_with(lambda g, *rest: -g)], "sign is turned around"),
     (6, [gradient_with(lambda g, z, t, b, tau: g * tau)], "1 / temperature is missing"),
     (6, [gradient_with(slope_only)], "slope for log q"),
     (6, [gradient_with(kl_forgotten)], "KL inside the bracket"),
+    (6, [gradient_with(teacher_undivided)], "teacher's logits are not divided"),
     (6, [gradient_with(lambda g, z, t, b, tau: g if b in (0, 1) else g / (1 - b))], "factor (1 - beta)"),
     (7, [chunks_with(scale="mean")], "mean of the chunks' means"),
     (7, [chunks_with(scale="own")], "own size"),
@@ -348,6 +440,9 @@ WRONG = [  # exercise, the wrong functions, what the message says
     (8, [prompt_with(lambda p, more: p[:-1] + [("solve", "")]), rcsd.encode], "that is 'criteria' here"),
     (9, [advantages_with(group_of="batch")], "whole batch"),
     (9, [advantages_with(less=1)], "n - 1"),
+    (9, [interleaved], "groups are neighbours"),
+    (9, [zero_deviation], "Compare the rewards themselves"),
+    (9, [advantages_by_torch(more=1e-4)], "added to the deviation"),
     (9, [advantages_with(divide=False)], "division by the standard deviation"),
     (9, [advantages_with(nan=True)], "equal rewards"),
     (9, [advantages_with(result=lambda silent, groups: silent)], "number of silent groups"),
@@ -415,6 +510,7 @@ def in_vocabulary_order(logits, temperature, top_k, top_p, uniform):
 @pytest.mark.parametrize("number, function", [
     (1, merge_with()), (2, attend_with("own")), (3, in_vocabulary_order), (4, hidden_with()),
     (5, divergence_with(divergence_by_hand)), (6, gradient_by_autograd), (7, chunks_with()), (9, advantages_with()),
+    (9, advantages_by_torch()), (3, sampler_by_sorting()),
     (10, clip_with(scale=lambda f, d, c: d * (c / d.detach()).clamp(max=1), token=lambda f, d, c: d.clamp(max=c),
                    pointwise=lambda f, d, c: f.clamp(max=c).sum(-1), none=lambda f, d, c: d)),
     (11, attribute_with())])
@@ -454,6 +550,8 @@ def test_what_the_learner_sees_of_an_error(tmp_path, monkeypatch):
     assert code == 1 and f"line {number} of 01_bpe_merge.py: TypeError" in out and "Traceback" not in out
     code, out, file = learner(tmp_path, monkeypatch, 9, "    return (")
     assert code == 1 and "of 09_advantages.py: SyntaxError" in out and "Traceback" not in out
+    code, out, _ = learner(tmp_path, monkeypatch, 1, "    return [word[i] + word[i + 1] for i in range(len(word))]")
+    assert "IndexError: list index out of range\n    input     word [b'a', b'a', b'a', b'b'], pair" in out
     code, out, _ = learner(tmp_path, monkeypatch, 4, "    raise SystemExit('bye')")
     assert code == 1 and "SystemExit: bye" in out
 
@@ -462,7 +560,27 @@ def test_what_the_learner_sees_of_an_error(tmp_path, monkeypatch):
 def test_an_endless_loop_ends(tmp_path, monkeypatch):
     monkeypatch.setattr(check, "SECONDS", 1)
     code, out, _ = learner(tmp_path, monkeypatch, 1, "    while True:\n        pass")
-    assert code == 1 and "does a loop never end?" in out
+    assert code == 1 and "does a loop never end?\n    input     word" in out
+
+
+def test_which_of_two_functions_is_missing(tmp_path, monkeypatch):
+    stub = (FOLDER / entry(8)[2]).read_text(encoding="utf-8").replace(
+        '    raise NotImplementedError("exercise 8: replace this line")',
+        "    from rubrics import prompt as p\n    return p(question, rubric=rubric, answer=answer, solution=solution, "
+        "write=write)", 1)
+    (tmp_path / entry(8)[2]).write_text(stub, encoding="utf-8")
+    monkeypatch.setattr(check, "HERE", tmp_path)
+    assert check.run(check.check_8, entry(8)[2], names=["prompt", "encode"]).startswith("encode is not written yet")
+
+
+def test_the_digits_and_the_place_of_a_difference():
+    a, b = torch.zeros(5, 4).double(), torch.zeros(5, 4).double()
+    b[3, 1] = 2.5
+    cases = (1.0, 1.00001, "expected  1.00001\n"), (b, a, "at [3, 1], where they differ most, 2.5")
+    for got, expected, words in cases:
+        with pytest.raises(check.Wrong) as error:
+            check.compare("a case", got, expected)
+        assert words in str(error.value)
 
 
 def test_the_command_line():
@@ -532,11 +650,29 @@ def test_the_commands_of_the_investigations_are_accepted():
     """Each command parses with today's settings. Nothing is trained."""
     from run import settings_from, settings_parser
     text = (FOLDER / "INVESTIGATIONS.md").read_text(encoding="utf-8")
-    commands = re.findall(r"python rcsd\.py (stage2 .*)", text)
+    shared, = re.findall(r'^run\(\) .*python rcsd\.py (stage2 .*) --out out/"\$@"; }$', text, re.M)
+    commands = re.findall(r"^run (\S+ --.*)", text, re.M)
     assert len(commands) >= 6
     parser = settings_parser("")
     parser.add_argument("command")
     for command in commands:
         command = command.split("#")[0].replace("$mode", "scale")
         command = re.sub(r"\$\w+", "0.5", command)                             # $rate, $beta
-        settings_from(parser.parse_args(command.split()))
+        settings_from(parser.parse_args(f"{shared} --out out/{command}".split()))
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_the_shell_functions_of_the_investigations(tmp_path):
+    """`run` gives rcsd.py the folder and the flags, `share` links, `columns` prints: with a python that only echoes."""
+    text = (FOLDER / "INVESTIGATIONS.md").read_text(encoding="utf-8")
+    blocks = [block for block in re.findall(r"```bash\n(.*?)```", text, re.S) if "() {" in block]
+    script = "\n".join(blocks).replace("columns out/cpu/stage2.jsonl", "columns log.jsonl")
+    (tmp_path / "log.jsonl").write_text('{"step": 0, "loss": 0.5}\n{"step": 1, "correct": 1}\n', encoding="utf-8")
+    script += "\npython() { echo \"$@\"; }\nfor i in 1 2; do run a --rubrics gt; done; ls out/a"
+    script = f"python() {{ '{sys.executable}' \"$@\"; }}\n" + script
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["0\t0.5\t\t\t", "1\t\t1\t\t"]
+    assert lines[2:4] == ["rcsd.py stage2 --preset cpu --batch 32 --eval-every 10 --out out/a --rubrics gt"] * 2
+    assert lines[4:] == sorted(["data", "base.pt", "base.jsonl", "stage1.pt", "stage1.jsonl", "rubrics.jsonl"])

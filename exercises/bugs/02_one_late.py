@@ -16,7 +16,7 @@ rubrics = {question: torch.randint(5, 15, (3,)).tolist() for question in range(5
 
 
 def teacher(ids):
-    """A perfect reader: the next token is the one 3 places back. ids, T of them, to logits [T, V]."""
+    """A perfect reader: after ids[t] comes ids[t - 3], which is right from SOLVE on. ids [T] to logits [T, V]."""
     back = [0, 0, 0] + ids[:-3]
     return 10 * torch.nn.functional.one_hot(torch.tensor(back), V).float()
 

@@ -1,4 +1,4 @@
-"""The teacher is the starting policy in another context: it adds what the rubric says. It is 86% sure, not more."""
+"""The teacher is the starting policy in another context: it adds what the rubric says. It is 80% sure, not more."""
 import copy
 
 import torch

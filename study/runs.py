@@ -5,7 +5,7 @@ others only in the flags written here. A run that answers several questions is t
 """
 from dataclasses import dataclass, field
 
-WIDE, MAIN = (0, 1, 2), (0, 1, 2)  # seeds of wide tables and of the main one
+WIDE, MAIN = (0, 1, 2), (0, 1, 2, 3, 4)  # seeds of wide tables and of the main one
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ QUESTION_RUNS = [
         ("sft-questions", dict(method="sft")), ("grpo-questions", dict(method="grpo")),
         ("opsd-questions", dict(method="opsd")), ("rcsd-questions", dict(rubrics="gt")))),
 ]
-LONG_RUNS = [Run("grpo-x10", dict(method="grpo", stage2_steps=600, eval_every=100))]  # ten times the budget
+LONG_RUNS = [Run("grpo-x10", dict(method="grpo", stage2_steps=600, eval_every=100), (0, 1))]  # ten times the budget
 STAGE1_RUNS = [Run(f"stage1-{n}", dict(stage1_limit=n)) for n in (12, 36, 120, 360)]  # 1, 3, 10, 30% of 1200 rubrics
 
 TABLES = {  # question: the runs that answer it, in the order of its table

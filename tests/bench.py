@@ -314,12 +314,11 @@ def race(title: str, contenders: dict, device: str, rounds: int) -> dict:
 
 
 def measure(parts, device: str, quick: bool) -> dict:
-    rounds = 3 if quick else 7
     found = {"machine": machine(device), "quick": quick, "parts": {}}
     for part in parts:
         if part == "loss":
             contenders = loss_contenders(device, quick)
-            rows = race("loss", contenders, device, rounds)
+            rows = race("loss", contenders, device, 3)
             for name in tqdm(contenders, "memory", leave=False):
                 if "left_out" not in rows[name] and (device == "cuda" or sys.platform == "linux"):
                     command = [sys.executable, __file__, "--device", device, "--peak", name, *(["--quick"] if quick else [])]
@@ -329,9 +328,9 @@ def measure(parts, device: str, quick: bool) -> dict:
             for title, shape in (("1.4 million parameters", SMALL), ("15 million parameters", LARGE)):
                 for batch in (64, 512) if device == "cuda" else (64,):
                     contenders = sampler_contenders(device, quick, shape, batch)
-                    found["parts"][f"sampler, {title}, {batch} rows"] = race(title, contenders, device, rounds)
+                    found["parts"][f"sampler, {title}, {batch} rows"] = race(title, contenders, device, 5)
         if part == "loop":
-            found["parts"]["loop"] = race("loop", loop_contenders(device, quick), device, rounds)
+            found["parts"]["loop"] = race("loop", loop_contenders(device, quick), device, 5)
     return found
 
 
@@ -371,7 +370,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--quick", action="store_true", help="small shapes, three rounds")
+    parser.add_argument("--quick", action="store_true", help="small shapes")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench.json", help="where the figures go")
     parser.add_argument("--readme", type=Path, nargs="?", const=README, metavar="FILE",
                         help="measure nothing: put the table of tests/bench.json into this README.md")

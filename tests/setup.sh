@@ -5,6 +5,8 @@ assert sys.version_info >= (3, 11) and hasattr(torch.optim, "Muon")' >/dev/null 
 }
 
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-10000}"  # threads that wait by spinning for longer crawl when anything else runs
+# glibc: keep freed memory instead of returning it, or each step writes to 6,000 fresh pages (about a twelfth of its time).
+export MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-1073741824}" MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_:-33554432}"
 PYTHON=
 for candidate in python python3 .venv/bin/python; do
   if command -v "$candidate" >/dev/null && has_packages "$candidate"; then PYTHON=$candidate; break; fi

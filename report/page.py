@@ -68,18 +68,23 @@ def section(key: str, title: str, content: str) -> str:
 
 # -------------------------------------------------------------------------------------------------------- the run
 def draw_run(report: dict) -> str:
-    runs, first = report["runs"], report["runs"][0]
-    changed = ", ".join(f"--{k.replace('_', '-')} {v}" for k, v in first["changed"].items() if k != "seed")
-    made = first["settings"]
-    taught = TAUGHT.get(made["method"], f"its teacher saw {made['teacher_sees']}"
-                        + f" (rubrics: {made['rubrics']})" * ("rubric" in made["teacher_sees"]))
+    runs = report["runs"]
+    each = lambda say: "; ".join(dict.fromkeys(map(say, runs)))  # what all runs share is said once
+
+    def preset(run):
+        changed = ", ".join(f"--{k.replace('_', '-')} {v}" for k, v in run["changed"].items() if k != "seed")
+        return run["preset"] + (f", with {changed}" if changed else ", unchanged")
+
+    def method(run):
+        made = run["settings"]
+        rubrics = f" (rubrics: {made['rubrics']})" * ("rubric" in made["teacher_sees"])
+        return f"{made['method']}; " + TAUGHT.get(made["method"], f"its teacher saw {made['teacher_sees']}{rubrics}")
+
     minutes = lambda stage: ", ".join(num(run["seconds"][stage] / 60, 1) for run in runs)
     total = ", ".join(num(sum(run["seconds"].values()) / 60, 1) for run in runs)
-    rows = {"Preset": first["preset"] + (f", with {changed}" if changed else ", unchanged"),
-            "Method": f"{made['method']}; {taught}",
-            "Seed": ", ".join(str(run["settings"]["seed"]) for run in runs), "Parameters": f"{first['parameters']:,}",
-            "Machine": "; ".join(dict.fromkeys(run["machine"] for run in runs)),
-            "Minutes of training": "; ".join(f"{NAMES[s]}: {minutes(s)}" for s in first["seconds"]) + f"; in all: {total}"}
+    rows = {"Preset": each(preset), "Method": each(method), "Seed": ", ".join(str(run["settings"]["seed"]) for run in runs),
+            "Parameters": each(lambda run: f"{run['parameters']:,}"), "Machine": each(lambda run: run["machine"]),
+            "Minutes of training": "; ".join(f"{NAMES[s]}: {minutes(s)}" for s in runs[0]["seconds"]) + f"; in all: {total}"}
     parts = ["<dl>" + "".join(f"<dt>{k}</dt><dd>{escape(v)}</dd>" for k, v in rows.items()) + "</dl>"]
     spread = ", mean ± standard deviation over the runs" if len(runs) > 1 else ""
     for t in report["table"]:
@@ -90,7 +95,8 @@ def draw_run(report: dict) -> str:
     charts = []
     for c in report["curves"]:
         scale = 1 if c["measure"] == "loss" else 100
-        points = [(x, *(scale * v for v in values if v is not None)) for x, *values in c["points"]]
+        points = [(x, *(scale * v for v in values if v is not None)) for x, *values in c["points"]
+                  if values[0] is not None]
         name = f"{NAMES[c['stage']]}: {NAMES[c['measure']]}"
         if points:
             charts.append(figure(Panel(NAMES[c["stage"]], "step", NAMES[c["measure"]], [Line(name, "currentColor", points)]),
@@ -132,6 +138,14 @@ def draw_strip(tokens: list[dict], side: str, e: int, a: int) -> str:
             f"<figcaption>{NAMES[side]}: mean divergence {num(mean, 3)} nats per token</figcaption></figure>")
 
 
+def chosen(rights: list[bool]) -> str:
+    """Which question is shown, as explain.right_and_wrong chooses it, from which of its answers there are."""
+    if len(rights) > 1:
+        return "of those with both a right and a wrong one the one whose wrong answer diverges most from the teacher"
+    return (f"the one whose {'right' if rights[0] else 'wrong'} answer diverges most from the teacher; no question had "
+            + ("a wrong one" if rights[0] else "both a right and a wrong one"))
+
+
 def draw_strips(report: dict) -> str:
     parts = ["<p>The student reads the question alone, the teacher also the rubric, and both score the same tokens. In each "
              "cell the upper line is the student with its probability of the token, the lower line the teacher with its own. "
@@ -141,8 +155,7 @@ def draw_strips(report: dict) -> str:
     for i, e in enumerate(report["examples"]):
         choice = "" if e["kind"] == "own" else (
             f"<p class=note>Of the first {e['tried']} test questions of this kind about new laws, with {e['samples']} sampled "
-            "answers each, the one whose wrong answer diverges most from the teacher"
-            + ("" if len(e["answers"]) > 1 else "; no question had both a right and a wrong one") + ".</p>")
+            f"answers each, {chosen([a['right'] for a in e['answers']])}.</p>")
         facts = f"<p>Reference answer: {escape(e['answer'])}</p>" if e.get("answer") else ""
         reads = (("The student reads", e["question"]), ("The teacher reads", f"{e['question']}\n\n{rubric_text(e['rubric'])}"))
         sides = "".join(f"<div><h4>{who}</h4><pre>{escape(text)}</pre></div>" for who, text in reads)
@@ -153,10 +166,11 @@ def draw_strips(report: dict) -> str:
     return section("strips", "Which tokens the rubric changes", "".join(parts))
 
 
-CONCLUDE = ("What to conclude: a shaded cell says that this teacher, given the answer up to there, expects the token more (+) or "
-            "less (−) because the criterion is in its context; it says nothing where the controls are shaded alike (a criterion "
-            "repeated, one beside the point), it does not say that the criterion is right or what the student learns from it, "
-            "and rows need not sum to the whole, as criteria that say the same hide each other when one is left out.")
+CONCLUDE = ("What to conclude: a shaded cell of log-probability says that this teacher, given the answer up to there, expects the "
+            "token more (+) or less (−) because the criterion is in its context; it says nothing where the controls are shaded "
+            "alike (a criterion repeated, one beside the point), it does not say that the criterion is right or what the student "
+            "learns from it, and rows need not sum to the whole, as criteria that say the same hide each other when one is left "
+            "out.")
 
 
 def select(label: str, names: dict[str, str]) -> str:
@@ -270,8 +284,8 @@ def page(report: dict) -> str:
     if report.get("teacher"):
         found += [("teacher", "The teacher", draw_teacher), ("clip", "Clip modes", draw_clip)]
     if report.get("runs"):
-        s = report["runs"][0]["settings"]
-        title = f"Report: {s['method']}, seed {', '.join(str(r['settings']['seed']) for r in report['runs'])}"
+        methods = ", ".join(dict.fromkeys(r["settings"]["method"] for r in report["runs"]))
+        title = f"Report: {methods}, seed {', '.join(str(r['settings']['seed']) for r in report['runs'])}"
     else:
         title = "One question, explained" if report.get("examples") else "Report"
     data = {"bins": BINS, "examples": [{"answers": [{k: a[k] for k in ("tokens", "effects")} for a in e["answers"]]}

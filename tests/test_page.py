@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
-from html import escape
+from html import escape, unescape
 from html.parser import HTMLParser
 from itertools import combinations
 from pathlib import Path
@@ -28,7 +28,7 @@ from data.tokenizer import Tokenizer, train_bpe
 from loss import token_divergence
 from model import load, save
 from report import explain, page, panels, picture
-from rubrics import Criterion, Rubric, prompt
+from rubrics import Criterion, Example, Rubric, prompt
 from run import Settings
 
 TINY = dict(base_rows=300, stage1_questions=16, stage2_questions=16, test_questions=12, vocab_size=400, base_steps=6,
@@ -188,19 +188,81 @@ def test_the_strip_shows_what_both_models_think(run):
     run = replace(run, settings=replace(run.settings, clip=0.05, clip_mode="token"))
     rows, rubric = explain.strip(run, "Why?", Rubric(CRITERIA), IDS), Rubric(CRITERIA)
     seen = plain_logits(run, run.base, prompt("Why?", rubric=rubric), IDS)
-    for name, model in (("before", run.base), ("after", run.student)):
-        own = plain_logits(run, model, prompt("Why?"), IDS)
+    for name, own in (("before", plain_logits(run, run.base, prompt("Why?"), IDS)), ("teacher", seen),
+                      ("after", plain_logits(run, run.student, prompt("Why?"), IDS))):
         divergence = token_divergence(own, seen)
         for t, row in enumerate(rows):
             p = own[t].softmax(-1)
-            assert row[name]["divergence"] == pytest.approx(divergence[t].item(), abs=1e-4)
-            assert row[name]["clipped"] == (divergence[t].item() > 0.05)
+            if name != "teacher":
+                assert row[name]["divergence"] == pytest.approx(divergence[t].item(), abs=1e-4)
+                assert row[name]["clipped"] == (divergence[t].item() > 0.05)
             assert row[name]["logprob"] == pytest.approx(p[IDS[t]].log().item(), abs=1e-4)
             assert row[name]["entropy"] == pytest.approx(-(p * p.log()).sum().item(), abs=1e-4)
             assert [q for _, q in row[name]["top"]] == pytest.approx(p.sort(descending=True).values[:5].tolist(), abs=1e-5)
             assert row[name]["top"][0][0] == run.tokenizer.decode([p.argmax().item()]).replace("\ufffd", "·")
             assert row["text"] == run.tokenizer.decode([IDS[t]])
     assert [row["before"]["logprob"] for row in rows] != [row["after"]["logprob"] for row in rows]
+
+
+ANSWERS = {"one": "12 N", "two": "7 m", "three": "5 s"}
+
+
+def test_the_question_shown_is_the_one_whose_wrong_answer_diverges_most(run, monkeypatch):
+    """Four samples by hand, (text, cut), of each of the first two questions."""
+    rubrics = {name: Rubric(CRITERIA[:i + 1]) for i, name in enumerate(ANSWERS)}
+    examples = [Example(name, f"Question {name}?", answer=a) for name, a in ANSWERS.items()]
+    monkeypatch.setattr(explain, "SAMPLES", 4)
+    monkeypatch.setattr(explain, "TRIED", 2)
+
+    def found(texts, kind="a kind"):
+        def stub(model, prompts, tokenizer, settings, *seed):
+            assert model is run.base and len(prompts) == 8
+            assert prompts == [rcsd.encode(run.tokenizer, prompt(e.question)) for e in examples[:2] for _ in range(4)]
+            return [SimpleNamespace(ids=run.tokenizer.encode(text) + [run.tokenizer.eos] * (not cut), cut=cut)
+                    for text, cut in texts]
+        monkeypatch.setattr(explain, "roll_out", stub)
+        return explain.right_and_wrong(run, kind, examples, rubrics)
+
+    def mean(e, text, cut=False):
+        ids = run.tokenizer.encode(text) + [run.tokenizer.eos] * (not cut)
+        own, seen = (plain_logits(run, run.base, prompt(e.question, rubric=r), ids) for r in (None, rubrics[e.id]))
+        return token_divergence(own, seen).mean().item()
+
+    says = lambda a: "".join(t["text"] for t in a["tokens"]).replace(run.tokenizer.decode([run.tokenizer.eos]), "")
+    one, two = ("Answer: 12 N", False), ("Answer: 7 m", False)
+    wrong = [("Answer: 13 N", False), ("a = b", False), ("Answer: 8 N", True)]
+    both = [wrong[0], one, *wrong[1:], two, wrong[1], wrong[0], two]   # the first wrong answer of each counts
+    most = max(examples[:2], key=lambda e: mean(e, *(wrong[0] if e.id == "one" else wrong[1])))
+    made = found(both)
+    assert (made["id"], made["question"], made["answer"]) == (most.id, most.question, most.answer)
+    assert (made["kind"], made["tried"], made["samples"]) == ("a kind", 2, 4)
+    assert made["rubric"] == [{"weight": 5, "text": c.description} for c in rubrics[most.id].criteria]
+    first_wrong = wrong[0] if most.id == "one" else wrong[1]
+    assert [(a["right"], says(a)) for a in made["answers"]] == [(True, f"Answer: {most.answer}"), (False, first_wrong[0])]
+    own, seen = (plain_logits(run, run.base, prompt(most.question, rubric=r), run.tokenizer.encode(first_wrong[0]))
+                 for r in (None, rubrics[most.id]))
+    assert [t["before"]["divergence"] for t in made["answers"][1]["tokens"]][:len(own)] == pytest.approx(
+        token_divergence(own, seen).tolist(), abs=1e-4)
+    for i, name in enumerate(ANSWERS):                                  # who alone has both is chosen, whatever diverges
+        if i < 2:
+            only = [wrong[1]] * 8
+            only[4 * i + 2] = (one, two)[i]
+            assert found(only)["id"] == name
+    cut = found([wrong[1]] * 3 + [(f"Answer: {ANSWERS['one']}", True)] + [wrong[1]] * 4)   # right but for the missing end
+    assert [a["right"] for a in cut["answers"]] == [False] and says(cut["answers"][0]) == wrong[1][0]
+    right = found([one] * 4 + [two] * 4)
+    assert [a["right"] for a in right["answers"]] == [True]
+    assert right["id"] == max(examples[:2], key=lambda e: mean(e, f"Answer: {e.answer}")).id
+    assert found([one] * 4 + [two] * 3 + [wrong[0]])["id"] == "two"
+
+
+def test_the_answers_to_a_question_of_ones_own_are_the_likeliest_of_each_model(run):
+    found = explain.explain(run, "Why?", Rubric(CRITERIA))["answers"]
+    for a in found:
+        for name, side in (("base", "before"), ("student", "after")):
+            if name in a["by"]:
+                assert [t["text"] for t in a["tokens"]] == [t[side]["top"][0][0] for t in a["tokens"]]
+    assert " and ".join(a["by"] for a in found) in ("base, greedy and student, greedy", "base and student, greedy")
 
 
 def test_half_a_character_shows_as_a_dot():
@@ -226,6 +288,10 @@ def test_criteria_that_say_the_same_stand_in_one_row():
     rows = panels.aligned({"reference": reference, "base": None, "stage I": other}, "a = b × c = 6\nAnswer: 6 m")
     assert [(row.keys(), [c["wrong"] for c in row.values()]) for row in rows] == [
         ({"reference", "stage I"}, [False, False]), ({"reference", "stage I"}, [False, False]), ({"stage I"}, [True])]
+    same = "puts in 2 m"
+    other = panels.aligned({name: Rubric((Criterion("", f"{kind}: {same}", 5),)) for name, kind in
+                            (("reference", "Essential"), ("stage I", "Important"))}, "")
+    assert [list(row) for row in other] == [["reference"], ["stage I"]]
     twice = panels.aligned({"reference": Rubric(reference.criteria[:1] * 2)}, "")
     assert len(twice) == 2
 
@@ -256,6 +322,30 @@ def test_curves_average_over_steps_and_spread_over_runs(tmp_path):
         ("base", "loss"), ("stage1", "loss"), ("stage1", "valid"), ("stage2", "loss"), ("stage2", "correct")]
     assert both[0]["points"][0] == [2, 1.5, pytest.approx(2 ** 0.5)] and len(both[0]["points"]) == panels.BUCKETS
     assert panels.curves([tmp_path / "a"])[0]["points"][-1] == [48, 46.5, None]
+    assert {p[1] for p in both[2]["points"]} == {0.5} and {p[1] for p in both[4]["points"]} == {1.0}
+
+
+def test_the_tables_of_two_runs_by_hand():
+    """Each measure another number: place k of the groups, column c, run r."""
+    def run(r):
+        models, groups = ("base", "student"), evaluate.GROUPS
+        value = lambda start: {m: {g: start + (10 * c + k + 2 * r) / 100 for k, g in enumerate(groups)} for c, m in enumerate(models)}
+        return {"accuracy": value(0.0), "score": value(0.3), "questions": {g: 40 + k for k, g in enumerate(groups)},
+                "kinds": {m: {g: {"one-step": 0.5 + (10 * c + k + 2 * r) / 100} for k, g in enumerate(groups[:2])}
+                          for c, m in enumerate(models)},
+                "stage1": {m: {g: {"valid": 0.7 + (10 * c + k + 2 * r) / 100, "key": 0.2 + (10 * c + k + 2 * r) / 100}
+                               for k, g in enumerate(groups[:2])} for c, m in enumerate(("base", "stage1"))}}
+
+    answers, written = evaluate.rows([run(0), run(1)])
+    middle = lambda start: [[pytest.approx(start + c), pytest.approx(2 ** 0.5)] for c in (1, 11)]   # of start and start + 2
+    groups = [(g, 40 + k, middle(k)) for k, g in enumerate(evaluate.GROUPS)]
+    kinds = [(f"  {g}, one-step", None, middle(50 + k)) for k, g in enumerate(evaluate.GROUPS[:2])]
+    scores = [(f"rubric score, {g}", None, middle(30 + k)) for k, g in enumerate(evaluate.GROUPS[:2])]
+    assert answers["columns"] == ["base", "student"] and written["columns"] == ["base", "stage I"]
+    assert [tuple(row.values()) for row in answers["rows"]] == groups + kinds + scores
+    assert [tuple(row.values()) for row in written["rows"]] == [(f"{g}: {label}", None, middle(start + k)) for k, g in enumerate(
+        evaluate.GROUPS[:2]) for label, start in (("valid", 70), ("right key criteria", 20))]
+    assert all(row["cells"][0][1] is None for row in evaluate.rows([run(0)])[0]["rows"])
 
 
 def test_the_panel_agrees_with_the_results(finished, report):
@@ -267,6 +357,116 @@ def test_the_panel_agrees_with_the_results(finished, report):
     assert columns["solution"]["teacher_entropy"] > 0 and 0 <= columns["learned rubric"]["tail"] <= 1
     assert report["runs"][0]["preset"] == "smoke" and report["runs"][0]["changed"]["base_steps"] == TINY["base_steps"]
     assert report["runs"][0]["seconds"] == {k: pytest.approx(v, abs=1e-5) for k, v in results["seconds"].items()}
+
+
+def test_the_teachers_panel_against_one_prefix_at_a_time(run, finished, monkeypatch):
+    """Samples, rubrics and greedy answers by hand; the divergences by their definitions."""
+    run = replace(run, settings=replace(run.settings, micro_tokens=700))   # several batches
+    examples = load_examples(finished / "data" / "test_new.jsonl")[0][:11]
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda n: torch.randint(300, 400, (n,), generator=generator).tolist()
+    samples = {"before": [draw(n) for n in (1, 2, 1, 3, 1, 2, 1, 1, 1, 1, 1)], "after": [draw(n) for n in (2,) * 10 + (4,)]}
+    learned = {e.id: Rubric(CRITERIA[:1 + i % 3]) for i, e in enumerate(examples)}
+
+    def roll_out(model, prompts, *_):
+        assert prompts == [rcsd.encode(run.tokenizer, prompt(e.question)) for e in examples]
+        return [SimpleNamespace(ids=ids) for ids in samples["before" if model is run.base else "after"]]
+
+    sees = {"nothing": lambda e: {}, "generic rubric": lambda e: {"rubric": panels.GENERIC},
+            "reference rubric": lambda e: {"rubric": e.rubric}, "learned rubric": lambda e: {"rubric": learned[e.id]},
+            "solution": lambda e: {"solution": e.solution}}
+    right, leak = (dict(zip((*sees, "student, after"), counts)) for counts in ((1, 2, 3, 4, 5, 6), (6, 4, 2, 0, 3, 1)))
+    texts = {name: ["by the rubric" if i >= 11 - leak[name] else f"Answer: {e.answer}" if i < right[name] else "Answer: none"
+                    for i, e in enumerate(examples)] for name in right}   # right answers first, mentions last
+
+    def greedy(model, tokenizer, prompts, settings):
+        name, = (n for n in ("generic rubric", "solution")
+                 if prompts == [rcsd.encode(tokenizer, prompt(e.question, **sees[n](e))) for e in examples])
+        assert model is run.base
+        return [(t, False, 1) for t in texts[name]]
+
+    monkeypatch.setattr(panels, "roll_out", roll_out)
+    monkeypatch.setattr(panels, "greedy", greedy)
+    known = {name: {e.id: t for e, t in zip(examples, texts[name])} for name in texts if name not in ("generic rubric", "solution")}
+    found = panels.teacher_panel(run, examples, learned, known)
+    assert found["questions"] == 11 and list(found["columns"]) == list(right)
+    turned = []
+    for name, column in found["columns"].items():
+        assert column["right"] == pytest.approx(right[name] / 11)
+        assert column["leak"] == pytest.approx(leak[name] / 11)
+        late = name == "student, after"
+        rows = []
+        for e, ids in zip(examples, samples["after" if late else "before"]):
+            q = plain_logits(run, run.student if late else run.base, prompt(e.question), ids).double().softmax(-1)
+            p = plain_logits(run, run.base, prompt(e.question, **sees.get(name, sees["learned rubric"])(e)), ids).double().softmax(-1)
+            for t in range(len(ids)):
+                z = q[t].log().requires_grad_()
+                terms = p[t] * (p[t].log() - z.log_softmax(-1))
+                terms.clamp(max=0.05).sum().backward()
+                best = p[t].argmax()
+                rows.append((t, (p[t] * (p[t] / q[t]).log()).sum(), -(p[t] * p[t].log()).sum(), -(q[t] * q[t].log()).sum(),
+                             q[t].sum() - q[t][p[t].topk(20).indices].sum(), q[t][best] < p[t][best] and z.grad[best] > 0))
+                if name == "learned rubric" and rows[-1][-1]:
+                    turned.append((z.grad[best].item(), ids, t, p[t], q[t]))
+        mean = lambda i: sum(float(row[i]) for row in rows) / len(rows)
+        for i, key in enumerate(("divergence", "teacher_entropy", "student_entropy", "tail"), 1):
+            assert column[key] == pytest.approx(mean(i), abs=1e-4), (name, key)
+        assert column["clipped"] == pytest.approx(sum(row[1].item() > 0.5 for row in rows) / len(rows))
+        assert column["turned"] == pytest.approx(mean(5))
+        if name in ("learned rubric", "student, after"):
+            at = found["positions"]["after" if late else "before"]
+            places = [[float(row[1]) for row in rows if row[0] == t] for t in range(4)]
+            assert [t for t, _ in at] == [1, 2]                 # the third place has one answer of eleven: too few
+            assert [d for _, d in at] == pytest.approx([sum(v) / len(v) for v in places[:2]], abs=1e-4)
+    assert {c["turned"] for c in found["columns"].values()} != {0} and 0 < found["columns"]["learned rubric"]["clipped"] < 1
+    _, ids, t, p, q = max(turned, key=lambda row: row[0])
+    clip = found["clip"]
+    assert (clip["before"], clip["chosen"]) == (run.tokenizer.decode(ids[:t]), explain.token_text(run.tokenizer, ids[t]))
+    best = p.topk(5).indices
+    assert [(r["p"], r["q"]) for r in clip["top"]] == [pytest.approx((p[i].item(), q[i].item()), abs=1e-4) for i in best]
+    assert [r["text"] for r in clip["top"]] == [explain.token_text(run.tokenizer, i) for i in best.tolist()]
+    assert (found["tail_k"], found["scale_clip"], found["point_clip"]) == (20, 0.5, 0.05)
+
+
+def test_the_report_takes_each_text_from_the_model_that_it_names(finished, monkeypatch):
+    """With models that are names: who writes which rubric, whose answers the columns of the teacher's panel get."""
+    kinds = {"base": "uses a = b × c", "stage I": "uses d = e × f"}
+    asked = []
+
+    def written(model, tokenizer, examples, settings):
+        return [{"id": e.id, "text": f"5 Essential: {kinds[model]} for {e.id}", "problem": f"{model} failed" if e.id == bad else ""}
+                for e in examples]
+
+    settings = replace(Settings(), **load(finished / "stage2.pt")["settings"], device="cpu")
+    examples = load_examples(finished / "data" / "test_new.jsonl")[0]
+    chosen = {}
+    for e in examples:
+        chosen[e.meta["kind"]] = e.id                            # the last of each kind
+    bad = list(chosen.values())[0]
+    stub = SimpleNamespace(settings=replace(settings, context=10 ** 6), tokenizer=rcsd.read_tokenizer(finished), base="base",
+                           writer="stage I", student="student")
+    monkeypatch.setattr(panels, "open_run", lambda *_: stub)
+    monkeypatch.setattr(panels, "write_rubrics", written)
+    monkeypatch.setattr(panels, "right_and_wrong", lambda run, kind, those, rubrics: asked.append(
+        (kind, [e.id for e in those])) or {"id": chosen[kind], "kind": kind})
+    monkeypatch.setattr(panels, "teacher_panel", lambda run, those, learned, known: {"known": known, "learned": {
+        e.id: learned[e.id].text() for e in those}})
+    columns = ("base", "teacher, reference rubric", "teacher, learned rubric", "student")
+    results = {"answers": {c: [{"id": e.id, "text": f"{c} on {e.id}"} for e in examples] for c in columns}}
+    found = panels.report(finished, settings, results)
+    assert asked == [(k, [e.id for e in examples if e.meta["kind"] == k]) for k in chosen]
+    assert [e["id"] for e in found["examples"]] == list(chosen.values())
+    names = ("nothing", "reference rubric", "learned rubric", "student, after")
+    assert found["teacher"]["known"] == {n: {e.id: f"{c} on {e.id}" for e in examples} for n, c in zip(names, columns)}
+    assert found["teacher"]["learned"] == {
+        e.id: panels.GENERIC.text() if e.id == bad else f"5 Essential: uses d = e × f for {e.id}" for e in examples}
+    questions = {e.id: e for e in examples}
+    assert [s["question"] for s in found["stage1"]] == [questions[i].question for i in list(chosen.values())[:3]]
+    for s, i in zip(found["stage1"], chosen.values()):
+        assert s["problems"] == {n: f"{n} failed" if i == bad else "" for n in kinds}
+        texts = {n: [row[n]["text"] for row in s["rows"] if n in row] for n in ("reference", *kinds)}
+        assert texts["reference"] == [c.description for c in questions[i].rubric.criteria]
+        assert all(texts[n] == ([] if i == bad else [f"Essential: {relation} for {i}"]) for n, relation in kinds.items())
 
 
 @pytest.mark.parametrize("text, leaks", [("as the rubric says", True), ("Criteria: none", True), ("5 Essential: uses", True),
@@ -419,6 +619,334 @@ def test_shades_follow_the_bins():
     assert [page.level(x) for x in (0, 0.02, -0.02, 0.1, 0.99, 1, -50)] == [0, 1, 1, 2, 3, 4, 5]
     assert len(page.SHELL_SHADES) == len(page.BINS) + 1
     assert page.num(-0.0001) == "0.00" and page.num(-1.5) == "−1.50" and page.num(None) == "–"
+
+
+# ----------------------------------------------------------------------------- what the page says of a report by hand
+def opinion(p, top, entropy, **more):
+    return {"logprob": math.log(p), "entropy": entropy, "top": [[f"{top}{i}", 0.5 / 2 ** i] for i in range(3)]} | more
+
+
+def by_hand():
+    """Two runs, two questions (the second with two answers of three and two tokens); every number another one."""
+    def settings(seed, **more):
+        return {"method": "rcsd", "teacher_sees": "rubric", "rubrics": "learned", "seed": seed} | more
+
+    def token(text, i, divergences, clips):
+        return {"text": text, "teacher": opinion(0.91 - i / 10, "T", 1.5 + i),
+                "before": opinion(0.42 - i / 20, "B", 2.25 + i, divergence=divergences[0], clipped=clips[0]),
+                "after": opinion(0.73 - i / 10, "A", 0.75 + i, divergence=divergences[1], clipped=clips[1])}
+
+    def answer(right, tokens, shift):
+        n = len(tokens)
+        values = lambda start: [(start + shift) * (-1) ** t / (t + 1) for t in range(n)]
+        return {"right": right, "by": "base, sampled", "tokens": tokens, "controls": ["Control one", "Control two"], "effects": {
+            m: {"whole": values(k), "left out": [values(k + 0.2), values(-k - 0.4)], "alone": [values(k + 0.6), values(-k - 0.8)],
+                "control": [values(0.005), values(-0.06)]} for m, k in (("logprob", 1.0), ("divergence", 4.0))}}
+
+    first = answer(False, [token("x", 0, (0.01, 0.05), (False, True)), token(" = ", 1, (0.2, 0.5), (True, False)),
+                           token("9", 2, (2.0, 5.0), (False, False))], 0)
+    others = [answer(True, [token("ok", 3, (0.4, 0.15), (True, False))], 0.1),
+              answer(False, [token("no\n", 4, (1.25, 0.03), (False, True)), token("N", 5, (0.25, 3.5), (True, False))], 0.3)]
+    rubric = [{"weight": 5.0, "text": "Essential: first"}, {"weight": -2.0, "text": "Pitfall: second"}]
+    question = {"tried": 16, "samples": 6, "rubric": rubric}
+    criterion = lambda weight, text, wrong: {"weight": weight, "text": text, "wrong": wrong}
+    column = lambda k: {"right": k / 10, "leak": k / 100, "teacher_entropy": k + 0.01, "student_entropy": k + 0.02,
+                        "divergence": k + 0.03, "tail": k / 20, "clipped": k / 40, "turned": k / 1000}
+    return {
+        "runs": [{"preset": "cpu", "changed": {"seed": 3, "top_k_loss": 7}, "settings": settings(3), "parameters": 1234567,
+                  "machine": "one", "seconds": {"base": 60, "stage1": 90, "stage2": 330}},
+                 {"preset": "cpu", "changed": {"seed": 8, "top_k_loss": 7}, "settings": settings(8), "parameters": 1234567,
+                  "machine": "two", "seconds": {"base": 120, "stage1": 30, "stage2": 600}}],
+        "table": [{"title": "accuracy, %", "columns": ["base", "student"], "counted": True, "rows": [
+            {"label": "known", "n": 50, "cells": [[12.34, 1.26], [56.78, 0.94]]},
+            {"label": "part", "n": None, "cells": [[1.0, None], [None, None]]}]}],
+        "curves": [{"stage": stage, "measure": m, "points": points} for stage, m, points in (
+            ("base", "loss", [[10, 4.0, 0.5], [20, 2.5, 0.25]]), ("stage1", "valid", [[10, 0.1, 0.05], [20, 0.4, 0.1]]),
+            ("stage2", "correct", [[5, 0.25, 0.0625], [15, 0.5, 0.125], [20, None, None]]))],
+        "examples": [{"kind": "one-step", "question": "Q1?", "answer": "1 N", "answers": [first]} | question,
+                     {"kind": "two-step", "question": "Q2?", "answer": "2 m", "answers": others} | question],
+        "stage1": [{"question": "Q3?", "problems": {"base": "", "stage I": "line 1"}, "rows": [
+            {"reference": criterion(5, "Essential: a", False), "base": criterion(4, "Essential: b", True),
+             "stage I": criterion(3, "Essential: c", False)}, {"stage I": criterion(2, "Important: d", True)}]}],
+        "teacher": {"questions": 33, "tail_k": 20, "scale_clip": 0.5, "point_clip": 0.05,
+                    "columns": {name: column(k) for k, name in enumerate(("nothing", "learned rubric", "student, after"), 1)},
+                    "positions": {"before": [[1, 2.0], [2, 3.0], [4, 4.0]], "after": [[1, 1.0], [2, 0.5]]},
+                    "clip": {"before": "so <far", "chosen": "9", "top": [{"text": "8", "p": 0.61, "q": 0.32},
+                                                                           {"text": "9", "p": 0.27, "q": 0.53}],
+                             "modes": {"none": {"loss": 0.1, "gradient": [-0.2, 0.3]}, "pointwise": {"loss": -0.4, "gradient": [0.5, -0.6]},
+                                       "token": {"loss": 0.05, "gradient": [0.0, 0.0]}}}}}
+
+
+class Tree(HTMLParser):
+    def __init__(self, html):
+        super().__init__()
+        self.builder = ElementTree.TreeBuilder()
+        self.feed(html.strip())
+        self.root = self.builder.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.builder.start(tag, {k: v or "" for k, v in attrs})
+        if tag in Reader.VOID:
+            self.builder.end(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.builder.start(tag, dict(attrs))
+        self.builder.end(tag)
+
+    def handle_endtag(self, tag):
+        self.builder.end(tag)
+
+    def handle_data(self, data):
+        self.builder.data(data)
+
+
+def words(node):
+    return "".join(node.itertext())
+
+
+def part(name, report=None):
+    return Tree(page.page(report or by_hand())).root.find(f".//section[@id='{name}']")
+
+
+def cells_of(node):
+    return [[words(c) for c in row if c.tag in ("th", "td")] for row in node.iter("tr")]
+
+
+def read_off(svg):
+    """The lines of a chart in the units of its axes, by the labels of these: [(colour, dashed, [(x, y)])]."""
+    texts = list(svg.iter("text"))
+    ys = [(float(t.get("y")) - 4, float(t.text)) for t in texts if t.get("text-anchor") == "end"]
+    middle = [t for t in texts if t.get("text-anchor") == "middle" and re.fullmatch(r"[\d.]+", t.text or "")]
+    xs = [(float(t.get("x")), float(t.text)) for t in middle]
+    scale = lambda marks: lambda v: (marks[0][1] + (v - marks[0][0]) * (marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0]))
+    x, y = scale(xs), scale(ys)
+    shapes = [*svg.iter("polyline"), *svg.iter("polygon")]
+    return [(s.get("stroke") or s.get("fill"), s.get("stroke-dasharray") is not None,
+             [(x(float(a)), y(float(b))) for a, b in (pair.split(",") for pair in s.get("points").split())]) for s in shapes]
+
+
+def near(points):
+    return [pytest.approx(p, abs=0.02 * max(1, *map(abs, p))) for p in points]
+
+
+def test_the_facts_of_the_runs_by_hand():
+    facts = lambda report: dict(zip(*([words(n) for n in part("run", report).iter(tag)] for tag in ("dt", "dd"))))
+    assert facts(by_hand()) == {
+        "Preset": "cpu, with --top-k-loss 7", "Method": "rcsd; its teacher saw rubric (rubrics: learned)", "Seed": "3, 8",
+        "Parameters": "1,234,567", "Machine": "one; two", "Minutes of training":
+        "Stage 0, base: 1.0, 2.0; Stage I: 1.5, 0.5; Stage II: 5.5, 10.0; in all: 8.0, 12.5"}
+    assert words(Tree(page.page(by_hand())).root.find(".//h1")) == "Report: rcsd, seed 3, 8"
+    mixed = by_hand()
+    mixed["runs"][1] |= {"preset": "smoke", "changed": {}, "parameters": 99}
+    mixed["runs"][1]["settings"]["method"] = "opsd"
+    found = facts(mixed)
+    assert found["Preset"] == "cpu, with --top-k-loss 7; smoke, unchanged" and found["Parameters"] == "1,234,567; 99"
+    assert found["Method"] == "rcsd; its teacher saw rubric (rubrics: learned); opsd; its teacher saw the reference solution"
+    assert words(Tree(page.page(mixed)).root.find(".//h1")) == "Report: rcsd, opsd, seed 3, 8"
+
+
+@pytest.mark.parametrize("method, sees, said", [
+    ("sft", "rubric", "it learned from reference solutions"), ("opsd", "rubric", "its teacher saw the reference solution"),
+    ("grpo", "rubric", "it learned from rewards"), ("grpo-rubric", "rubric", "it learned from rewards"),
+    ("reverse-kl-pg", "answer", "its teacher saw answer"), ("rcsd", "rubric+answer", "its teacher saw rubric+answer (rubrics: learned)")])
+def test_what_a_method_learned_from(method, sees, said):
+    made = by_hand()
+    for run in made["runs"]:
+        run["settings"] |= {"method": method, "teacher_sees": sees}
+    assert f"{method}; {said}" in [words(n) for n in part("run", made).iter("dd")]
+
+
+def test_the_table_and_the_curves_by_hand():
+    run = part("run")
+    assert cells_of(run) == [["", "n", "base", "student"], ["known", "50", "12.3 ± 1.3", "56.8 ± 0.9"], ["part", "", "1.0", "–"]]
+    titles = ["Stage 0, base: loss, nats per token, from 4.00 to 2.50", "Stage I: valid rubrics, %, from 10.00 to 40.00",
+              "Stage II: right answers, %, from 25.00 to 50.00"]
+    assert [words(n) for n in run.iter("figcaption")] == [n.get("aria-label") for n in run.iter("svg")] == titles
+    for svg, title, points, band in zip(run.iter("svg"), titles, ([(10, 4), (20, 2.5)], [(10, 10), (20, 40)], [(5, 25), (15, 50)]), (
+            [(10, 4.5), (20, 2.75), (20, 2.25), (10, 3.5)], [(10, 15), (20, 50), (20, 30), (10, 5)],
+            [(5, 31.25), (15, 62.5), (15, 37.5), (5, 18.75)])):
+        (_, dashed, line), (_, _, around) = read_off(svg)
+        assert line == near(points) and around == near(band) and not dashed
+        labels = [t.text for t in svg.iter("text")][:3]
+        assert labels == [title.split(": ")[0], "step", title.split(": ")[1].rsplit(", from")[0]]
+
+
+STRIPS = {  # (question, answer, side): tokens (text, student, teacher, divergence, shade, clipped), mean divergence
+    (0, 0, "before"): ([("x", "0.42", "0.91", "0.01", 0, False), (" = ", "0.37", "0.81", "0.20", 2, True),
+                        ("9", "0.32", "0.71", "2.00", 4, False)], "0.737"),
+    (0, 0, "after"): ([("x", "0.73", "0.91", "0.05", 1, True), (" = ", "0.63", "0.81", "0.50", 3, False),
+                       ("9", "0.53", "0.71", "5.00", 5, False)], "1.850"),
+    (1, 0, "before"): ([("ok", "0.27", "0.61", "0.40", 3, True)], "0.400"),
+    (1, 0, "after"): ([("ok", "0.43", "0.61", "0.15", 2, False)], "0.150"),
+    (1, 1, "before"): ([("no⏎", "0.22", "0.51", "1.25", 4, False), ("N", "0.17", "0.41", "0.25", 2, True)], "0.750"),
+    (1, 1, "after"): ([("no⏎", "0.33", "0.51", "0.03", 1, True), ("N", "0.23", "0.41", "3.50", 5, False)], "1.765")}
+
+
+def test_the_strips_by_hand():
+    strips = part("strips")
+    found = {}
+    for figure in strips.iter("figure"):
+        group, caption = figure.find("div"), words(figure.find("figcaption"))
+        key = int(group.get("data-e")), int(group.get("data-a")), group.get("data-side")
+        name = {"before": "Before training", "after": "After training"}[key[2]]
+        assert group.get("aria-label").startswith(name) and key not in found
+        tokens = []
+        for t, button in enumerate(group.iter("button")):
+            looks = button.get("class").split()
+            (text, q), (again, p) = ((span.text, words(span.find("i"))) for span in button)
+            label = re.fullmatch(r"(.*): student (.*), teacher (.*), divergence (.*) nats(, clipped)?", button.get("aria-label"))
+            assert text == again and label[1] == text.strip() and label.group(2, 3) == (q, p) and button.get("data-t") == str(t)
+            assert ("clipped" in looks) == bool(label[5])
+            tokens.append((text, q, p, label[4], int(looks[1][1:]), bool(label[5])))
+        found[key] = tokens, re.fullmatch(name + ": mean divergence (.*) nats per token", caption)[1]
+    assert found == STRIPS
+    assert [words(h) for h in strips.iter("h4") if "answer" in words(h)] == [
+        "✗ wrong answer (base, sampled)", "✓ right answer (base, sampled)", "✗ wrong answer (base, sampled)"]
+    read = [(words(d.find("h4")), words(d.find("pre"))) for d in strips.iter("div") if d.find("pre") is not None]
+    rubric = "5 Essential: first\n-2 Pitfall: second"
+    assert read == [(f"The {who} reads", q + more) for q in ("Q1?", "Q2?") for who, more in (
+        ("student", ""), ("teacher", f"\n\n{rubric}"))]
+    assert [words(h) for h in strips.iter("h3")] == ["One-step: Q1?", "Two-step: Q2?"]
+    assert [words(p) for p in strips.iter("p") if words(p).startswith("Reference")] == [f"Reference answer: {a}" for a in ("1 N", "2 m")]
+
+
+@pytest.mark.parametrize("rights, said", [
+    ([True, False], "of those with both a right and a wrong one the one whose wrong answer diverges most from the teacher"),
+    ([False], "the one whose wrong answer diverges most from the teacher; no question had both a right and a wrong one"),
+    ([True], "the one whose right answer diverges most from the teacher; no question had a wrong one")])
+def test_why_a_question_is_shown(rights, said):
+    made = by_hand()
+    made["examples"][0]["answers"] = [made["examples"][0]["answers"][0] | {"right": right} for right in rights]
+    assert words(next(p for p in part("strips", made).iter("p") if p.get("class") == "note")) == (
+        f"Of the first 16 test questions of this kind about new laws, with 6 sampled answers each, {said}.")
+
+
+@pytest.mark.parametrize("name", ["strips", "criteria"])
+def test_the_legend_has_the_shade_of_each_number(name):
+    first, *shades = next(n for n in part(name).iter("ul") if n.get("class") == "key")
+    assert words(first) == {"strips": "divergence", "criteria": "change"}[name] + ", nats:"
+    edges = [[float(x) for x in re.findall(r"[\d.]+", words(li))] for li in shades]
+    assert words(shades[0]).startswith("below") and words(shades[-1]).startswith("from") and len(shades) == 6
+    for (low, high), li in zip([(0, edges[0][0]), *edges[1:-1], (edges[-1][0], 99)], shades):
+        made = by_hand()
+        token, effects = (made["examples"][0]["answers"][0][k] for k in ("tokens", "effects"))
+        for x in (low, (low + high) / 2):
+            token[0]["before"]["divergence"] = effects["logprob"]["left out"][0][0] = x
+            node = next(part(name, made).iter("button")) if name == "strips" else next(
+                tr for tr in part(name, made).iter("tr") if words(tr).startswith("Essential: first"))[2]
+            assert li.get("class") in node.get("class").split(), (x, words(li))
+
+
+def effects_by_hand(e, a, how, measure):
+    """Rows (name, sum, [(value, sign)]) of the heatmap."""
+    example = by_hand()["examples"][e]
+    answer = example["answers"][a]
+    found = answer["effects"][measure]
+    named = [("The whole rubric", found["whole"]), ("Essential: first", found[how][0]), ("Pitfall: second", found[how][1]),
+             ("Control, added: Control one", found["control"][0]), ("Control, added: Control two", found["control"][1])]
+    minus = lambda x, digits: f"{x:.{digits}f}".replace("-", "−")
+    sign = lambda x: "" if abs(x) < 0.02 else "+" if x > 0 else "−"
+    return [[name, minus(sum(v), 2), *((minus(x, 3), sign(x)) for x in v)] for name, v in named]
+
+
+def test_the_heatmap_by_hand():
+    figures = [f for f in part("criteria").iter("figure")]
+    assert [(f.get("data-e"), f.get("data-a")) for f in figures] == [("0", "0"), ("1", "0"), ("1", "1")]
+    for f in figures:
+        e, a = int(f.get("data-e")), int(f.get("data-a"))
+        head, *rows = f.iter("tr")
+        texts = [t["text"].replace("\n", "⏎") for t in by_hand()["examples"][e]["answers"][a]["tokens"]]
+        assert [words(th) for th in head] == ["Criterion", "sum", *texts]
+        assert [[words(r[0]), words(r[1]), *((td.get("title"), words(td)) for td in r[2:])] for r in rows] == effects_by_hand(
+            e, a, "left out", "logprob")
+        assert all([td.get("data-v") for td in r[2:]] == [str(t) for t in range(len(texts))] for r in rows)
+        assert {o.get("value"): words(o) for o in f.iter("option")} == {
+            "left out": "left out of the rubric", "alone": "alone, against no rubric",
+            "logprob": "the teacher's log-probability", "divergence": "the divergence before training"}
+    marks = [words(f.find("h4")) for f in figures]
+    assert [m[:7] for m in marks] == ["✗ wrong", "✓ right", "✗ wrong"]
+
+
+def test_the_rubrics_of_stage_1_by_hand():
+    stage1 = part("stage1")
+    assert cells_of(stage1) == [["reference", "base", "stage I"], ["5 Essential: a", "4 Essential: b ✗ wrong", "3 Essential: c"],
+                                ["–", "–", "2 Important: d ✗ wrong"]]
+    assert [td.get("data-of") for td in stage1.iter("td")] == ["reference", "base", "stage I"] * 2
+    assert [words(p) for p in stage1.iter("p") if p.get("class") == "bad"] == ["✗ stage I: not valid (line 1)"]
+
+
+def test_the_teachers_panel_by_hand():
+    teacher = part("teacher")
+    assert cells_of(teacher) == [
+        ["", "nothing", "learned rubric", "student, after"], ["right answers, %", "10.0", "20.0", "30.0"],
+        ["answers that mention the rubric, %", "1.0", "2.0", "3.0"], ["entropy of the teacher, nats", "1.01", "2.01", "3.01"],
+        ["entropy of the student, nats", "1.02", "2.02", "3.02"], ["divergence, nats per token", "1.03", "2.03", "3.03"],
+        ["student's mass outside the teacher's top 20, %", "5.0", "10.0", "15.0"],
+        ["tokens that --clip-mode scale --clip 0.5 shrinks, %", "2.5", "5.0", "7.5"],
+        ["tokens that --clip-mode pointwise --clip 0.05 turns round, %", "0.1", "0.2", "0.3"]]
+    assert "33 test questions" in words(teacher) and "dashed before training, solid after it" in words(teacher.find(".//figcaption"))
+    (_, dashed, before), (colour, solid, after) = read_off(next(teacher.iter("svg")))
+    assert (dashed, solid, colour) == (True, False, "currentColor")
+    assert before == near([(1, 2), (2, 3), (4, 4)]) and after == near([(1, 1), (2, 0.5)])
+
+
+def test_the_clip_modes_by_hand():
+    clip = part("clip")
+    assert words(next(clip.iter("pre"))) == "so <far[9]"
+    expect, modes = map(cells_of, clip.iter("table"))
+    assert expect == [["next token", "teacher", "student"], ["“8”", "0.610", "0.320"], ["“9”", "0.270", "0.530"]]
+    assert [s.get("style") for s in clip.iter("span") if s.get("class") == "bar"] == [
+        f"width:{share}%" for share in ("61.0", "32.0", "27.0", "53.0")]
+    assert modes == [["clip mode", "loss, nats", "gradient on the logit of “8”", "“8” goes"],
+                     ["none", "0.100", "−0.2000", "up, to the teacher"],
+                     ["pointwise", "−0.400", "0.5000", "down, away from the teacher"],
+                     ["token", "0.050", "0.0000", "stays"]]
+
+
+def test_every_text_of_others_is_escaped_everywhere():
+    """Each string of the JSON that somebody else wrote, hostile: no element more, and the text is there as it was."""
+    nasty = '<b>&amp;"</b></script>'
+    plain = Reader(page.page(by_hand())).tags
+    ways = [("examples", 0, "question"), ("examples", 0, "answer"), ("examples", 0, "rubric", 0, "text"),
+            ("examples", 0, "answers", 0, "by"), ("examples", 0, "answers", 0, "tokens", 0, "text"),
+            ("examples", 0, "answers", 0, "controls", 0), ("stage1", 0, "question"), ("stage1", 0, "problems", "base"),
+            ("stage1", 0, "rows", 0, "base", "text"), ("teacher", "clip", "before"), ("teacher", "clip", "chosen"),
+            ("teacher", "clip", "top", 0, "text"), ("runs", 0, "machine"), ("table", 0, "rows", 0, "label")]
+    for *way, last in ways:
+        made = by_hand()
+        at = made
+        for key in way:
+            at = at[key]
+        at[last] = nasty
+        html = page.page(made)
+        reader = Reader(html)
+        differ = {k for k in reader.tags | plain if reader.tags[k] != plain[k]}
+        assert differ <= ({"p"} if last == "base" else set()) and html.count("</script>") == 2, (way, last)
+        assert nasty in "".join(reader.text), (way, last)
+
+
+def test_the_terminal_by_hand():
+    made = by_hand()
+    text = page.terminal({"examples": made["examples"][:1]}, False)
+    assert text.split("\n") == [
+        "The student reads:", "  Q1?", "The teacher reads in addition:", "  5 Essential: first", "  -2 Pitfall: second", "",
+        "Answer (base, sampled). Before training: divergence 0.737 nats per token", "  x = 9",
+        "  '9': 2.00 nats; student 'B0' 0.50, 'B1' 0.25, 'B2' 0.12; teacher 'T0' 0.50, 'T1' 0.25, 'T2' 0.12",
+        "  ' = ': 0.20 nats; student 'B0' 0.50, 'B1' 0.25, 'B2' 0.12; teacher 'T0' 0.50, 'T1' 0.25, 'T2' 0.12", "",
+        "Answer (base, sampled). After training: divergence 1.850 nats per token", "  x = 9",
+        "  '9': 5.00 nats; student 'A0' 0.50, 'A1' 0.25, 'A2' 0.12; teacher 'T0' 0.50, 'T1' 0.25, 'T2' 0.12",
+        "  ' = ': 0.50 nats; student 'A0' 0.50, 'A1' 0.25, 'A2' 0.12; teacher 'T0' 0.50, 'T1' 0.25, 'T2' 0.12",
+        "  'x': 0.05 nats; student 'A0' 0.50, 'A1' 0.25, 'A2' 0.12; teacher 'T0' 0.50, 'T1' 0.25, 'T2' 0.12", "",
+        "  change of the answer's log-probability under the teacher, nats",
+        "   left out     alone  criterion (the token that leaving it out moves most)",
+        "       1.00      1.33  Essential: first ('x' 1.20)", "      −1.17     −1.50  Pitfall: second ('x' −1.40)",
+        "       0.83            the whole rubric", "       0.00            control, added: Control one",
+        "      −0.05            control, added: Control two"]
+    loud = page.terminal({"examples": made["examples"][:1]}, True).split("\n")
+    back = lambda i: f"\x1b[48;5;{page.SHELL_SHADES[i][0]}m\x1b[38;5;{page.SHELL_SHADES[i][1]}m"
+    assert loud[7] == f"  x{back(2)} = \x1b[0m{back(4)}9\x1b[0m"
+    assert loud[-1] == "shades, nats from:  below 0.02  " + " ".join(
+        f"{back(i)} {edge} \x1b[0m" for i, edge in enumerate(("0.02", "0.1", "0.3", "1", "3"), 1))
 
 
 # ------------------------------------------------------------------------------------------- the picture of the README
@@ -680,3 +1208,61 @@ def test_in_a_browser_the_page_fits_its_width_and_its_tokens_answer(report, tmp_
     alone = report["examples"][0]["answers"][0]["effects"]["logprob"]["alone"]
     shown = [float(x.replace("−", "-")) for x in found["sums"].split()]
     assert shown[1:len(alone) + 1] == pytest.approx([sum(row) for row in alone], abs=0.006)
+
+
+LOOK = """<script>
+addEventListener("load", () => {
+  try {
+    document.querySelectorAll("details").forEach(d => { d.open = true; });
+    const pops = [...document.querySelectorAll(".t")].map(t => {
+      t.dispatchEvent(new MouseEvent("mouseenter"));
+      return [[...pop.querySelectorAll("p")].map(p => p.textContent), [...pop.querySelectorAll("tr")].map(
+        r => [...r.children].map(c => c.textContent)), getComputedStyle(t).backgroundColor, getComputedStyle(t).borderTopStyle];
+    });
+    const heats = [...document.querySelectorAll(".effects")].map(f =>
+      ["left out", "alone"].flatMap(h => ["logprob", "divergence"].map(m => {
+      const [how, measure] = f.querySelectorAll("select");
+      how.value = h; measure.value = m; measure.dispatchEvent(new Event("change"));
+      return [...f.querySelectorAll("tbody tr")].map(r => [r.children[0].textContent, r.children[1].textContent,
+        ...[...r.querySelectorAll("td[data-v]")].map(c => { c.click(); return [c.title, c.textContent, c.className,
+          f.querySelector("output").textContent]; })]);
+    })));
+    const key = [...document.querySelectorAll("#strips .key li")].slice(1).map(li => getComputedStyle(li).backgroundColor);
+    document.body.setAttribute("data-look", JSON.stringify([pops, heats, key]));
+  } catch (error) { document.body.setAttribute("data-look", JSON.stringify(String(error))); }
+});
+</script>"""
+
+
+@pytest.mark.skipif(not BROWSER, reason="no chromium found: the page was not tried in a browser")
+def test_in_a_browser_popovers_and_heatmaps_say_what_the_json_says(tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(page.page(by_hand()).replace("</body>", LOOK + "</body>"), encoding="utf-8")
+    done = subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
+                           "--virtual-time-budget=3000", "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120)
+    pops, heats, key = json.loads(unescape(re.search(r'data-look="([^"]*)"', done.stdout)[1]))
+    pops = iter(pops)
+    three = lambda p: f"{p:.3f}"
+    for e, example in enumerate(by_hand()["examples"]):
+        for a, answer in enumerate(example["answers"]):
+            for side in ("before", "after"):
+                for token, (*_, d, shade, clipped) in zip(answer["tokens"], STRIPS[e, a, side][0]):
+                    (title, *facts), (head, *rows), colour, frame = next(pops)
+                    student, teacher = token[side], token["teacher"]
+                    text = token["text"].replace("\n", "⏎")
+                    assert title == f"“{text}”: divergence {d} nats, " + ("clipped" if clipped else "not clipped")
+                    assert facts == [f"{n}: {three(math.exp(o['logprob']))} for this token, entropy {o['entropy']:.2f} nats"
+                                     for n, o in (("Student", student), ("Teacher", teacher))]
+                    assert head == ["student", "p", "teacher", "p"]
+                    assert rows == [[s, three(p), t, three(q)] for (s, p), (t, q) in zip(student["top"], teacher["top"])]
+                    assert colour == key[shade] and frame == ("dashed" if clipped else "solid")
+            ways = [(how, measure) for how in ("left out", "alone") for measure in explain.MEASURES]
+            for way, rows in zip(ways, heats[e if e == 0 else 1 + a]):
+                assert [[*row[:2], *((v, sign) for v, sign, *_ in row[2:])] for row in rows] == effects_by_hand(e, a, *way)
+                for row in rows:
+                    for token, (value, _, look, told) in zip(answer["tokens"], row[2:]):
+                        assert look == f"d{page.level(float(value.replace('−', '-')))}"
+                        assert told == f"{row[0]} on “{token['text'].replace(chr(10), '⏎')}”: {value} nats"
+    assert next(pops, None) is None and len(set(key)) == len(page.BINS) + 1
+    light = [sum(map(int, re.findall(r"\d+", colour))) for colour in key]
+    assert light == sorted(light, reverse=True)

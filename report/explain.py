@@ -17,7 +17,7 @@ from data.tokenizer import Tokenizer
 from loss import TokenStats, distillation_loss
 from model import GPT, generate, load_model
 from rcsd import completion_hidden, encode, read_tokenizer, roll_out
-from rubrics import Criterion, Example, Rubric, correct, prompt
+from rubrics import Criterion, Example, Rubric, correct, grade, prompt
 from run import Settings, device_of
 
 TOP = 5                  # most likely tokens that are kept for each distribution
@@ -173,15 +173,20 @@ def right_and_wrong(run: Run, kind: str, examples: list[Example], rubrics: dict[
     """A question with a right and a wrong answer that the base sampled: of the first TRIED of a kind, SAMPLES each, the one
     whose wrong answer diverges most from the teacher, in the mean over its tokens. None without questions.
 
-    If no question has both, the one with the wrong (or else right) answer that diverges most.
+    Right is the final answer, by whatever way: of the right ones that of the best rubric score is taken, of the wrong ones
+    the first. If no question has both, the one with the wrong (or else right) answer that diverges most.
     """
     examples, most = examples[:TRIED], None
     prompts = [encode(run.tokenizer, prompt(e.question)) for e in examples for _ in range(SAMPLES)]
     samples = roll_out(run.base, prompts, run.tokenizer, run.settings, "report", kind)
     for i, e in enumerate(examples):
-        found = {}
+        found, best = {}, -1.0
         for c in samples[i * SAMPLES:(i + 1) * SAMPLES]:
-            found.setdefault(not c.cut and correct(run.tokenizer.decode(c.ids[:-1]), e.answer), c.ids)
+            text = run.tokenizer.decode(c.ids[:-1])
+            right = not c.cut and correct(text, e.answer)
+            score = grade(e.rubric, text) if right and e.rubric else 0.0
+            if right not in found or (right and score > best):
+                found[right], best = c.ids, score if right else best
         ids = found.get(False) or found[True]
         own, seen = (hidden(run, run.base, prompt(e.question, rubric=r), ids) for r in (None, rubrics[e.id]))
         rank = len(found), False in found, token_stats(run, run.base, own, seen).divergence.mean().item()

@@ -155,7 +155,8 @@ def draw_strips(report: dict) -> str:
     for i, e in enumerate(report["examples"]):
         choice = "" if e["kind"] == "own" else (
             f"<p class=note>Of the first {e['tried']} test questions of this kind about new laws, with {e['samples']} sampled "
-            f"answers each, {chosen([a['right'] for a in e['answers']])}.</p>")
+            f"answers each, {chosen([a['right'] for a in e['answers']])}. Right or wrong is the final answer; of several right ones the one with "
+            "the best rubric score is shown.</p>")
         facts = f"<p>Reference answer: {escape(e['answer'])}</p>" if e.get("answer") else ""
         reads = (("The student reads", e["question"]), ("The teacher reads", f"{e['question']}\n\n{rubric_text(e['rubric'])}"))
         sides = "".join(f"<div><h4>{who}</h4><pre>{escape(text)}</pre></div>" for who, text in reads)

@@ -248,6 +248,14 @@ def test_the_question_shown_is_the_one_whose_wrong_answer_diverges_most(run, mon
             only = [wrong[1]] * 8
             only[4 * i + 2] = (one, two)[i]
             assert found(only)["id"] == name
+    better = ("a = 12 N\nAnswer: 12 N", False)  # of several right answers the one that meets more of the rubric, if there is one
+    plain = examples[0]
+    checks = Criterion("a", "Essential: writes a", 3, "shows a = 12 N"), Criterion("b", "Optional: ends", 1, "answer-line")
+    examples[0] = replace(plain, rubric=Rubric(list(checks)))
+    for four in ([one, better, one, wrong[1]], [better, one, wrong[1], one]):
+        assert says(found(four + [wrong[1]] * 4)["answers"][0]) == better[0]
+    examples[0] = plain
+    assert says(found([one, better, wrong[1], wrong[1]] + [wrong[1]] * 4)["answers"][0]) == one[0]
     cut = found([wrong[1]] * 3 + [(f"Answer: {ANSWERS['one']}", True)] + [wrong[1]] * 4)   # right but for the missing end
     assert [a["right"] for a in cut["answers"]] == [False] and says(cut["answers"][0]) == wrong[1][0]
     right = found([one] * 4 + [two] * 4)
@@ -818,7 +826,8 @@ def test_why_a_question_is_shown(rights, said):
     made = by_hand()
     made["examples"][0]["answers"] = [made["examples"][0]["answers"][0] | {"right": right} for right in rights]
     assert words(next(p for p in part("strips", made).iter("p") if p.get("class") == "note")) == (
-        f"Of the first 16 test questions of this kind about new laws, with 6 sampled answers each, {said}.")
+        f"Of the first 16 test questions of this kind about new laws, with 6 sampled answers each, {said}. "
+        "Right or wrong is the final answer; of several right ones the one with the best rubric score is shown.")
 
 
 @pytest.mark.parametrize("name", ["strips", "criteria"])

@@ -171,10 +171,10 @@ def fits(run: Run, question: str, **context) -> bool:
 
 def right_and_wrong(run: Run, kind: str, examples: list[Example], rubrics: dict[str, Rubric]) -> dict | None:
     """A question with a right and a wrong answer that the base sampled: of the first TRIED of a kind, SAMPLES each, the one
-    whose wrong answer diverges most from the teacher, in the mean over its tokens. None without questions.
+    whose right answer has the best rubric score (only the final answer makes it right, and luck can) and, of equals, whose
+    wrong answer diverges most from the teacher, in the mean over its tokens. None without questions.
 
-    Right is the final answer, by whatever way: of the right ones that of the best rubric score is taken, of the wrong ones
-    the first. If no question has both, the one with the wrong (or else right) answer that diverges most.
+    If no question has both, the one with the wrong (or else right) answer that diverges most.
     """
     examples, most = examples[:TRIED], None
     prompts = [encode(run.tokenizer, prompt(e.question)) for e in examples for _ in range(SAMPLES)]
@@ -189,7 +189,7 @@ def right_and_wrong(run: Run, kind: str, examples: list[Example], rubrics: dict[
                 found[right], best = c.ids, score if right else best
         ids = found.get(False) or found[True]
         own, seen = (hidden(run, run.base, prompt(e.question, rubric=r), ids) for r in (None, rubrics[e.id]))
-        rank = len(found), False in found, token_stats(run, run.base, own, seen).divergence.mean().item()
+        rank = len(found), best if len(found) > 1 else 0.0, False in found, token_stats(run, run.base, own, seen).divergence.mean().item()
         if most is None or rank > most[0]:
             most = rank, e, found
     if most is None:

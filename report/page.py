@@ -141,7 +141,8 @@ def draw_strip(tokens: list[dict], side: str, e: int, a: int) -> str:
 def chosen(rights: list[bool]) -> str:
     """Which question is shown, as explain.right_and_wrong chooses it, from which of its answers there are."""
     if len(rights) > 1:
-        return "of those with both a right and a wrong one the one whose wrong answer diverges most from the teacher"
+        return ("of those with both a right and a wrong one the one whose right answer has the best rubric score and, of equals, "
+                "whose wrong answer diverges most from the teacher")
     return (f"the one whose {'right' if rights[0] else 'wrong'} answer diverges most from the teacher; no question had "
             + ("a wrong one" if rights[0] else "both a right and a wrong one"))
 
@@ -155,8 +156,8 @@ def draw_strips(report: dict) -> str:
     for i, e in enumerate(report["examples"]):
         choice = "" if e["kind"] == "own" else (
             f"<p class=note>Of the first {e['tried']} test questions of this kind about new laws, with {e['samples']} sampled "
-            f"answers each, {chosen([a['right'] for a in e['answers']])}. Right or wrong is the final answer; of several right ones the one with "
-            "the best rubric score is shown.</p>")
+            f"answers each, {chosen([a['right'] for a in e['answers']])}. Right or wrong is "
+            "the final answer.</p>")
         facts = f"<p>Reference answer: {escape(e['answer'])}</p>" if e.get("answer") else ""
         reads = (("The student reads", e["question"]), ("The teacher reads", f"{e['question']}\n\n{rubric_text(e['rubric'])}"))
         sides = "".join(f"<div><h4>{who}</h4><pre>{escape(text)}</pre></div>" for who, text in reads)

@@ -254,7 +254,10 @@ def test_the_question_shown_is_the_one_whose_wrong_answer_diverges_most(run, mon
     examples[0] = replace(plain, rubric=Rubric(list(checks)))
     for four in ([one, better, one, wrong[1]], [better, one, wrong[1], one]):
         assert says(found(four + [wrong[1]] * 4)["answers"][0]) == better[0]
-    examples[0] = plain
+    examples[1] = replace(examples[1], rubric=examples[0].rubric, answer=ANSWERS["one"])
+    for first, second, name in ((one, better, "two"), (better, one, "one")):  # and of the questions, whatever diverges
+        assert found([first] + [wrong[1]] * 3 + [second] + [wrong[1]] * 3)["id"] == name
+    examples[:2] = plain, replace(examples[1], rubric=None, answer=ANSWERS["two"])
     assert says(found([one, better, wrong[1], wrong[1]] + [wrong[1]] * 4)["answers"][0]) == one[0]
     cut = found([wrong[1]] * 3 + [(f"Answer: {ANSWERS['one']}", True)] + [wrong[1]] * 4)   # right but for the missing end
     assert [a["right"] for a in cut["answers"]] == [False] and says(cut["answers"][0]) == wrong[1][0]
@@ -819,7 +822,8 @@ def test_the_strips_by_hand():
 
 
 @pytest.mark.parametrize("rights, said", [
-    ([True, False], "of those with both a right and a wrong one the one whose wrong answer diverges most from the teacher"),
+    ([True, False], "of those with both a right and a wrong one the one whose right answer has the best rubric score and, of equals, "
+                    "whose wrong answer diverges most from the teacher"),
     ([False], "the one whose wrong answer diverges most from the teacher; no question had both a right and a wrong one"),
     ([True], "the one whose right answer diverges most from the teacher; no question had a wrong one")])
 def test_why_a_question_is_shown(rights, said):
@@ -827,7 +831,7 @@ def test_why_a_question_is_shown(rights, said):
     made["examples"][0]["answers"] = [made["examples"][0]["answers"][0] | {"right": right} for right in rights]
     assert words(next(p for p in part("strips", made).iter("p") if p.get("class") == "note")) == (
         f"Of the first 16 test questions of this kind about new laws, with 6 sampled answers each, {said}. "
-        "Right or wrong is the final answer; of several right ones the one with the best rubric score is shown.")
+        "Right or wrong is the final answer.")
 
 
 @pytest.mark.parametrize("name", ["strips", "criteria"])

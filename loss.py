@@ -157,13 +157,13 @@ def sizes(v, hs, ht, k, dense, pointwise, itemsize, convert, chunk_bytes):
 
     The matrix products take a chunk at once: logits of both models [chunk, V], their hidden states [chunk, Hs or Ht]
     twice. The passes over the logits take an eighth of it: 2 [group, V] more, or 14 where pointwise clipping needs each
-    term, and 10 [group, k]. Where not dense, the student has 2 [group, k, Hs] instead of logits. A head that has to be
-    converted goes through a buffer, an eighth of the budget. A test counts all this.
+    term, and 10 [group, k]. Where not dense, the student has [group, k, Hs] instead of logits, twice if its head has
+    to be converted; otherwise such a head goes through a buffer, an eighth of the budget. A test counts all this.
     """
     buffer = max(hs, ht, chunk_bytes // (8 * itemsize)) if convert else 0
     numbers = max(0, chunk_bytes // itemsize - buffer)
     row = (2 if dense else 1) * v + 2 * (hs + ht)
-    more = (14 if pointwise else 2) * (v if dense else k) + 10 * k + (0 if dense else 2 * k * hs)
+    more = (14 if pointwise else 2) * (v if dense else k) + 10 * k + (0 if dense else (1 + convert) * k * hs)
     group = max(1, numbers // (GROUPS * row + more))
     return max(1, (numbers - group * more) // row), group, buffer
 

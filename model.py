@@ -217,6 +217,19 @@ def sample(logits: Tensor, temperature: float, top_k: int | None, top_p: float |
     return (drawn if ids is None else ids.gather(1, drawn))[:, 0]
 
 
+def packed(rows, tokens: int, length=len):
+    """Cut rows, in their order, into batches of at most `tokens` padded tokens, but at least one row. Sorted, they pad least."""
+    batch, longest = [], 0
+    for row in rows:
+        if batch and (len(batch) + 1) * max(longest, length(row)) > tokens:
+            yield batch
+            batch, longest = [], 0
+        batch.append(row)
+        longest = max(longest, length(row))
+    if batch:
+        yield batch
+
+
 PREFILL = {"cpu": 2**11, "cuda": 2**16}  # prompt tokens at a time: little padding, and buffers that fit a CPU's cache
 
 
@@ -228,18 +241,14 @@ def prefill(model: GPT, prompts: list[list[int]], room: list[int]) -> tuple[Tens
     copies: dict[tuple, list[int]] = {}
     for row, prompt in sorted(enumerate(prompts), key=lambda item: len(item[1])):
         copies.setdefault(tuple(prompt), []).append(row)
-    different, like = list(copies), model.head_weight
+    like = model.head_weight
     cache = KVCache(model.config, len(prompts), max(len(p) + r for p, r in zip(prompts, room)), like)
     hidden = torch.empty(len(prompts), model.config.width, dtype=like.dtype, device=like.device)
-    while different:
-        count = 1
-        while count < len(different) and (count + 1) * len(different[count]) <= PREFILL[like.device.type]:
-            count += 1
-        part, different = different[:count], different[count:]
+    for part in packed(copies, PREFILL[like.device.type]):
         rows = [row for prompt in part for row in copies[prompt]]
         source = [i for i, prompt in enumerate(part) for _ in copies[prompt]]         # rows[j] is a copy of part[source[j]]
         longest, last = len(part[-1]), [len(part[i]) - 1 for i in source]
-        read = KVCache(model.config, count, longest, like)
+        read = KVCache(model.config, len(part), longest, like)
         states = model(torch.tensor([[*p] + [0] * (longest - len(p)) for p in part], device=like.device), read)
         hidden[rows] = states[source, last].to(hidden.dtype)                          # [.., width]
         cache.keys[:, rows, :, :longest] = read.keys[:, source]

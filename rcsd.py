@@ -30,7 +30,7 @@ from data.load import load_examples
 from data.prepare import imperfect, prepare, write_lines
 from data.tokenizer import Tokenizer
 from loss import distillation_loss
-from model import GPT, GPTConfig, count_parameters, generate, load, load_model
+from model import GPT, GPTConfig, count_parameters, generate, load, load_model, packed
 from rubrics import (GENERIC, SEES, Example, Rubric, correct, grade, parse_rubric, prompt, teacher_prompt, weighted_subset)
 from run import (Settings, device_of, gather, join_processes, rank_and_size, same_settings, seed_for, settings_from,
                  settings_parser, shard, sum_gradients, train, wait_for_all)
@@ -79,16 +79,8 @@ def completion_hidden(model: GPT, rows: list[tuple[list[int], list[int]]]) -> to
 
 def micro_batches(rollouts: list[Rollout], tokens: int):
     """Rows of similar length together, at most `tokens` padded tokens (but at least one row) at a time."""
-    batch, longest = [], 0
-    for r in sorted(rollouts, key=lambda r: len(r.prompt) + len(r.completion)):
-        length = len(r.completion) + max(len(r.prompt), len(r.teacher_prompt or ()))
-        if batch and (len(batch) + 1) * max(longest, length) > tokens:
-            yield batch
-            batch, longest = [], 0
-        batch.append(r)
-        longest = max(longest, length)
-    if batch:
-        yield batch
+    return packed(sorted(rollouts, key=lambda r: len(r.prompt) + len(r.completion)), tokens,
+                  lambda r: len(r.completion) + max(len(r.prompt), len(r.teacher_prompt or ())))
 
 
 def imitate(student: GPT, teacher: None, batch: list[Rollout], count: float, settings: Settings):
@@ -296,13 +288,8 @@ def bucketed(rows: list[list[int]], tokens: int, seed: int) -> list[list[int]]:
     rng, batches = random.Random(seed), []
     order = rng.sample(range(len(rows)), len(rows))
     for start in range(0, len(order), 4096):  # sort within a window only, so that neighbours differ between epochs
-        batch = []
-        for i in sorted(order[start:start + 4096], key=lambda i: len(rows[i])):
-            if batch and (len(batch) + 1) * len(rows[i]) > tokens:
-                batches.append(batch)
-                batch = []
-            batch.append(i)
-        batches.append(batch)
+        length = lambda i: len(rows[i])
+        batches += packed(sorted(order[start:start + 4096], key=length), tokens, length)
     rng.shuffle(batches)
     return batches
 

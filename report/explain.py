@@ -180,16 +180,17 @@ def right_and_wrong(run: Run, kind: str, examples: list[Example], rubrics: dict[
     prompts = [encode(run.tokenizer, prompt(e.question)) for e in examples for _ in range(SAMPLES)]
     samples = roll_out(run.base, prompts, run.tokenizer, run.settings, "report", kind)
     for i, e in enumerate(examples):
-        found, best = {}, -1.0
+        found, best = {}, 0.0
         for c in samples[i * SAMPLES:(i + 1) * SAMPLES]:
             text = run.tokenizer.decode(c.ids[:-1])
             right = not c.cut and correct(text, e.answer)
             score = grade(e.rubric, text) if right and e.rubric else 0.0
-            if right not in found or (right and score > best):
-                found[right], best = c.ids, score if right else best
+            if right not in found or score > best:
+                found[right], best = c.ids, max(score, best)
         ids = found.get(False) or found[True]
         own, seen = (hidden(run, run.base, prompt(e.question, rubric=r), ids) for r in (None, rubrics[e.id]))
-        rank = len(found), best if len(found) > 1 else 0.0, False in found, token_stats(run, run.base, own, seen).divergence.mean().item()
+        diverges = token_stats(run, run.base, own, seen).divergence.mean().item()
+        rank = len(found), best if len(found) > 1 else 0.0, False in found, diverges
         if most is None or rank > most[0]:
             most = rank, e, found
     if most is None:

@@ -12,7 +12,6 @@ inputs at the worst moment, each in a process of its own. Nothing here is a test
 """
 import argparse
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -27,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from loss import distillation_loss, token_divergence
-from model import GPT, GPTConfig, count_parameters, generate
+from model import GPT, GPTConfig, generate
 from rcsd import Rollout, distill, roll_out, update
 from run import Settings
 
@@ -43,9 +42,10 @@ class Left(Exception):
 
 # ------------------------------------------------------------------------------------------------------- the loss
 def loss_contenders(device: str, quick: bool) -> dict:
-    """Functions that compute the mean forward KL of N tokens and its gradients for hidden states and head.
+    """Two races of functions that compute the mean forward KL of N tokens and its gradients for the hidden states and, in the
+    first race, the head.
 
-    "floor" is the matrix products that every one of them needs, in our chunks, and nothing else.
+    "floor" is the matrix products that each of its race needs (but for the last row), in chunks, and nothing else.
     """
     n, h, v = (512, 256, 8192) if quick else (4096, 512, 32768) if device == "cpu" else (8192, 4096, 128256)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
@@ -56,10 +56,10 @@ def loss_contenders(device: str, quick: bool) -> dict:
     rows = min(n, 2**28 // (2 * 4 * v))                                # of a chunk: two [rows, V] in float32
     buffers = []
 
-    def floor(top_k=None, frozen=False):
+    def floor(frozen=False):
         if not buffers:
             buffers.extend([torch.empty(rows, v, device=device, dtype=dtype) for _ in range(2)])
-            buffers.extend([torch.empty_like(x), torch.empty_like(w)])
+            buffers.extend([torch.empty_like(x), torch.zeros_like(w)])
         z, zt, dx, dw = buffers
         for s in range(0, n, rows):
             part = slice(s, min(s + rows, n))
@@ -116,7 +116,7 @@ def loss_contenders(device: str, quick: bool) -> dict:
             raise Left(f"liger-kernel is not installed ({error})") from None
         return LigerFusedLinearJSD(jsd_beta=0.0)(a, b, xt, wt)
 
-    return {
+    return {"loss": {
         "the matrix products alone (floor)": floor,
         "distillation_loss": ours,
         "the formula, eager": by_logits(eager),
@@ -126,9 +126,11 @@ def loss_contenders(device: str, quick: bool) -> dict:
         "Liger, fused linear JSD in torch chunks": by_logits(liger),
         "Liger, fused linear JSD in Triton": by_logits(liger_triton),
         "distillation_loss, JSD (beta 0.5)": lambda: ours(beta=0.5),
+    }, "loss, frozen head": {
+        "the matrix products without the head's (floor)": lambda: floor(frozen=True),
         "distillation_loss, frozen head": lambda: ours(frozen=True),
-        "distillation_loss, frozen head, teacher's top 20": lambda: ours(frozen=True, top_k=20),
-    }
+        "distillation_loss, the teacher's top 20 alone": lambda: ours(frozen=True, top_k=20),
+    }}
 
 
 def peak_bytes(run, device: str) -> int:
@@ -317,13 +319,12 @@ def measure(parts, device: str, quick: bool) -> dict:
     found = {"machine": machine(device), "quick": quick, "parts": {}}
     for part in parts:
         if part == "loss":
-            contenders = loss_contenders(device, quick)
-            rows = race("loss", contenders, device, 3)
-            for name in tqdm(contenders, "memory", leave=False):
-                if "left_out" not in rows[name] and (device == "cuda" or sys.platform == "linux"):
-                    command = [sys.executable, __file__, "--device", device, "--peak", name, *(["--quick"] if quick else [])]
-                    rows[name]["peak"] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-            found["parts"]["loss"] = rows
+            for title, contenders in loss_contenders(device, quick).items():
+                rows = found["parts"][title] = race(title, contenders, device, 3)
+                for name in tqdm(contenders, "memory", leave=False):
+                    if "left_out" not in rows[name] and (device == "cuda" or sys.platform == "linux"):
+                        command = [sys.executable, __file__, "--device", device, "--peak", name, *["--quick"] * quick]
+                        rows[name]["peak"] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         if part == "sampler":
             for title, shape in (("1.4 million parameters", SMALL), ("15 million parameters", LARGE)):
                 for batch in (64, 512) if device == "cuda" else (64,):
@@ -351,7 +352,7 @@ def table(found: dict) -> str:
         names = list(cost)
         ours = next(name for name in names if "floor" not in name)
         unit = "tokens/s" if part.startswith("sampler") else "ms"
-        lines += ["", f"{part:<50} {unit:>9} {'spread':>7} {'/ ours':>7} {'/ floor':>8}" + f" {'peak MB':>8}" * (part == "loss")]
+        lines += ["", f"{part:<50} {unit:>9} {'spread':>7} {'/ ours':>7} {'/ floor':>8}" + f" {'peak MB':>8}" * part.startswith("loss")]
         for name, row in rows.items():
             if "left_out" in row:
                 lines.append(f"  {name:<48} not measured: {row['left_out']}")
@@ -379,7 +380,8 @@ def main(arguments: list[str] | None = None) -> int:
     if wrong := [part for part in args.parts if part not in PARTS]:
         parser.exit(2, f"bench.py: part {wrong[0]!r}: expected {', '.join(PARTS)}\n")
     if args.peak:
-        print(peak_bytes(loss_contenders(args.device, args.quick)[args.peak], args.device))
+        races = loss_contenders(args.device, args.quick).values()
+        print(peak_bytes(next(race[args.peak] for race in races if args.peak in race), args.device))
         return 0
     if args.readme:
         before, rest = args.readme.read_text(encoding="utf-8").split(MARKERS[0])

@@ -239,14 +239,14 @@ def test_the_chunks_stay_within_their_byte_budget(frozen, dtype):
     """For any number of rows that the budget allows, and not far below it: the buffers are counted right."""
     worst = {}
     for beta, top_k, (mode, clip), stats in itertools.product((0.0, 0.5, 1.0), (None, 20), CLIPS, (False, True)):
-        x, w, y, u = states(160, v=4096, dtype=dtype)
+        x, w, y, u = states(500, v=4096, dtype=dtype)  # many chunks: all of nearly the size that the budget allows
         inputs = x, w.detach() if frozen else w, y, u
         forward, _, _ = peak(inputs, beta=beta, top_k=top_k, clip=clip, clip_mode=mode, return_stats=stats,
                              chunk_bytes=2**21)
         gradients = 4 * (x.numel() + (0 if frozen else w.numel()))
         kind = mode == "pointwise", bool(frozen and top_k and not stats)
         worst[kind] = max(worst.get(kind, 0), (forward - gradients) / 2**21)
-    assert all(0.6 < share <= 1 for share in worst.values()), worst
+    assert all(0.8 < share <= 1 for share in worst.values()), worst
 
 
 @pytest.mark.parametrize("frozen", [False, True])

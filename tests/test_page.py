@@ -320,6 +320,9 @@ def test_the_clip_modes_on_the_example_of_the_readme():
     assert first == {"none": pytest.approx((0.0367, -0.1), abs=1e-3), "pointwise": pytest.approx((-0.0193, 0.08), abs=1e-3),
                      "token": pytest.approx((0.0367, -0.1), abs=1e-3), "scale": pytest.approx((0.0367, -0.1), abs=1e-3)}
     assert [r["p"] for r in found["top"]] == pytest.approx([0.9, 0.1])
+    for t, before in enumerate(("", "0")):
+        found = panels.clip_modes(run, own, seen, where, torch.arange(2) == t)
+        assert (found["before"], found["chosen"]) == (before, str(t))
     assert panels.clip_modes(run, own, own, where, torch.tensor([False, False])) is None
 
 
@@ -634,7 +637,7 @@ def test_shades_follow_the_bins():
 
 # ----------------------------------------------------------------------------- what the page says of a report by hand
 def opinion(p, top, entropy, **more):
-    return {"logprob": math.log(p), "entropy": entropy, "top": [[f"{top}{i}", 0.5 / 2 ** i] for i in range(3)]} | more
+    return {"logprob": math.log(p), "entropy": entropy, "top": [[f"{top}{i}", p / 3 ** i] for i in range(3)]} | more
 
 
 def by_hand():
@@ -944,12 +947,12 @@ def test_the_terminal_by_hand():
     assert text.split("\n") == [
         "The student reads:", "  Q1?", "The teacher reads in addition:", "  5 Essential: first", "  -2 Pitfall: second", "",
         "Answer (base, sampled). Before training: divergence 0.737 nats per token", "  x = 9",
-        "  '9': 2.00 nats; student 'B0' 0.50, 'B1' 0.25, 'B2' 0.12; teacher 'T0' 0.50, 'T1' 0.25, 'T2' 0.12",
-        "  ' = ': 0.20 nats; student 'B0' 0.50, 'B1' 0.25, 'B2' 0.12; teacher 'T0' 0.50, 'T1' 0.25, 'T2' 0.12", "",
+        "  '9': 2.00 nats; student 'B0' 0.32, 'B1' 0.11, 'B2' 0.04; teacher 'T0' 0.71, 'T1' 0.24, 'T2' 0.08",
+        "  ' = ': 0.20 nats; student 'B0' 0.37, 'B1' 0.12, 'B2' 0.04; teacher 'T0' 0.81, 'T1' 0.27, 'T2' 0.09", "",
         "Answer (base, sampled). After training: divergence 1.850 nats per token", "  x = 9",
-        "  '9': 5.00 nats; student 'A0' 0.50, 'A1' 0.25, 'A2' 0.12; teacher 'T0' 0.50, 'T1' 0.25, 'T2' 0.12",
-        "  ' = ': 0.50 nats; student 'A0' 0.50, 'A1' 0.25, 'A2' 0.12; teacher 'T0' 0.50, 'T1' 0.25, 'T2' 0.12",
-        "  'x': 0.05 nats; student 'A0' 0.50, 'A1' 0.25, 'A2' 0.12; teacher 'T0' 0.50, 'T1' 0.25, 'T2' 0.12", "",
+        "  '9': 5.00 nats; student 'A0' 0.53, 'A1' 0.18, 'A2' 0.06; teacher 'T0' 0.71, 'T1' 0.24, 'T2' 0.08",
+        "  ' = ': 0.50 nats; student 'A0' 0.63, 'A1' 0.21, 'A2' 0.07; teacher 'T0' 0.81, 'T1' 0.27, 'T2' 0.09",
+        "  'x': 0.05 nats; student 'A0' 0.73, 'A1' 0.24, 'A2' 0.08; teacher 'T0' 0.91, 'T1' 0.30, 'T2' 0.10", "",
         "  change of the answer's log-probability under the teacher, nats",
         "   left out     alone  criterion (the token that leaving it out moves most)",
         "       1.00      1.33  Essential: first ('x' 1.20)", "      −1.17     −1.50  Pitfall: second ('x' −1.40)",

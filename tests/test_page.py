@@ -362,6 +362,19 @@ def test_the_tables_of_two_runs_by_hand():
     assert all(row["cells"][0][1] is None for row in evaluate.rows([run(0)])[0]["rows"])
 
 
+def test_stage_one_counts_what_parses_and_what_has_the_right_key_criteria():
+    """Of four rubrics one does not parse, one has its relation turned round, one lacks one, and one is right in other words."""
+    reference = Rubric([Criterion("", f"Essential: {text}", 5) for text in ("uses a = b × c", "states that d = a ÷ e")])
+    meta = {"new": True, "phrasing": "seen", "kind": "two-step"}
+    examples = [Example(str(i), "Why?", answer="1 N", rubric=reference, meta=meta) for i in range(4)]
+    written = [{"problem": "no criterion", "text": "5"}, {"problem": "", "text": "5 Essential: uses a = b ÷ c\n4 Essential: uses d = a ÷ e"},
+               {"problem": "", "text": "5 Essential: uses a = b × c\n3 Important: uses d = a ÷ e"},
+               {"problem": "", "text": "5 Essential: states that a = c × b\n5 Essential: uses d = a ÷ e"}]
+    shares, usable = evaluate.judge_rubrics(written, examples)
+    assert shares == {"new laws": {"valid": 0.75, "key": 0.25}}
+    assert usable["0"] == panels.GENERIC and [usable[e.id].text() for e in examples[1:]] == [row["text"] for row in written[1:]]
+
+
 def test_the_panel_agrees_with_the_results(finished, report):
     results = json.loads((finished / "results.json").read_text())
     assert report["teacher"]["questions"] <= TINY["test_questions"]

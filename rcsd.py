@@ -32,7 +32,7 @@ from data.tokenizer import Tokenizer
 from loss import distillation_loss
 from model import GPT, GPTConfig, count_parameters, generate, load, load_model, packed
 from rubrics import (GENERIC, SEES, Example, Rubric, correct, grade, parse_rubric, prompt, teacher_prompt, weighted_subset)
-from run import (Settings, device_of, gather, join_processes, rank_and_size, same_settings, seed_for, settings_from,
+from run import (Muon, Settings, device_of, gather, join_processes, rank_and_size, same_settings, seed_for, settings_from,
                  settings_parser, shard, sum_gradients, train, wait_for_all)
 
 
@@ -72,9 +72,10 @@ def completion_hidden(model: GPT, rows: list[tuple[list[int], list[int]]]) -> to
     """
     ids = [prompt + completion[:-1] for prompt, completion in rows]
     longest, device = max(map(len, ids)), model.head_weight.device
+    first = min(len(prompt) for prompt, _ in rows) - 1
     padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids], device=device)    # [B, T]
-    where = [b * longest + t for b, (p, c) in enumerate(rows) for t in range(len(p) - 1, len(p) + len(c) - 1)]
-    return model(padded).flatten(0, 1)[torch.tensor(where, device=device)]                     # [N, width]
+    where = [b * (longest - first) + len(p) - 1 + t - first for b, (p, c) in enumerate(rows) for t in range(len(c))]
+    return model(padded, first=first).flatten(0, 1)[torch.tensor(where, device=device)]        # [N, width]
 
 
 def micro_batches(rollouts: list[Rollout], tokens: int):
@@ -257,7 +258,7 @@ def run_base(out: Path, settings: Settings, resume: bool) -> None:
           f"{device}, {torch.get_num_threads()} threads")
     matrices = [p for name, p in student.named_parameters() if p.dim() == 2 and "embed" not in name]
     others = [p for name, p in student.named_parameters() if p.dim() < 2 or "embed" in name]
-    optimizers = [torch.optim.Muon(matrices, lr=settings.base_lr, weight_decay=0.0, ns_steps=3),
+    optimizers = [Muon(matrices, lr=settings.base_lr),
                   torch.optim.AdamW(others, lr=settings.base_lr / 5, betas=(0.9, 0.98), weight_decay=0.0)]
     batches = []
 

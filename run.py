@@ -226,6 +226,45 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
+# -------------------------------------------------------------------------------------------- stage 0's optimizer
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is made orthogonal (https://kellerjordan.github.io/posts/muon), for matrices [out, in].
+
+    Like torch.optim.Muon, which rounds to bfloat16 everywhere: a processor without bfloat16 then spends three quarters
+    of a step of stage 0 in it. Here matrices of one shape go through together, on a CPU in float32.
+    """
+
+    def __init__(self, matrices: list[torch.Tensor], lr: float, momentum: float = 0.95):
+        super().__init__(matrices, dict(lr=lr, momentum=momentum))
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            shapes, momentum = {}, group["momentum"]
+            for p in group["params"]:
+                if p.grad is not None:
+                    shapes.setdefault(p.shape, []).append(p)
+            for (rows, columns), same in shapes.items():
+                for p in same:
+                    self.state[p].setdefault("average", torch.zeros_like(p)).lerp_(p.grad, 1 - momentum)
+                update = torch.stack([p.grad.lerp(self.state[p]["average"], momentum) for p in same])   # Nesterov
+                for p, direction in zip(same, orthogonal(update)):
+                    p.sub_(direction, alpha=group["lr"] * max(1, rows / columns) ** 0.5)
+
+
+def orthogonal(x: torch.Tensor, steps: int = 3) -> torch.Tensor:
+    """Matrices [n, rows, columns] with singular values near 1 and the same singular vectors: Newton-Schulz steps of
+    x <- a x + b (x x') x + c (x x')^2 x, whose coefficients draw every singular value from (0, 1] to within 0.5 of 1."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x, tall = x.to(torch.bfloat16) if x.is_cuda else x, x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).float()
+
+
 # ------------------------------------------------------------------------------------------------------- the loop
 def train(stage: str, out: Path, student: GPT, teacher: GPT | None, take_step, steps: int, optimizers, learning_rate,
           settings: Settings, resume: bool, validate=None) -> GPT:

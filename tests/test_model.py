@@ -363,6 +363,23 @@ def test_a_row_is_drawn_alike_in_any_batch():
     assert together == alone and len({len(c.ids) for c in together}) > 2
 
 
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("first", [1, 4, 8])
+def test_first_leaves_out_only_what_nobody_asked_for(first, cached):
+    """From token `first` on: the hidden states, gradients and cached keys and values of the whole pass."""
+    model, ids = make(n_layer=2).double(), random_ids(3, 9, seed=first)
+    weight = torch.randn(3, 9 - first, 1, dtype=torch.float64)
+    found = []
+    for start in (0, first):
+        cache = KVCache(model.config, 3, 9, model.head_weight) if cached else None
+        hidden = model(ids, cache, start)[:, first - start:]
+        grads = torch.autograd.grad((hidden.sin() * weight).sum(), list(model.parameters())) if not cached else []
+        found.append([hidden.detach(), *grads, *([cache.keys, cache.values] if cached else [])])
+    assert found[0][0].shape == (3, 9 - first, model.config.width)
+    for want, got in zip(*found):
+        torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-12)
+
+
 @pytest.mark.parametrize("budget, parts", [(10**6, [6 * 12]), (24, [4 * 5, 2 * 12]), (1, [1, 2, 2, 5, 9, 12])])
 def test_prompts_are_read_once_and_in_parts(monkeypatch, budget, parts):
     """However the prompts are cut into parts, and whichever are equal: the same completions. Of 8 prompts 6 are read."""
@@ -372,7 +389,7 @@ def test_prompts_are_read_once_and_in_parts(monkeypatch, budget, parts):
     noise = uniform(len(prompts), 6, rng=torch.Generator().manual_seed(2))
     want = [generate(model, [p], max_new_tokens=6, eos=4, noise=noise[i:i + 1])[0] for i, p in enumerate(prompts)]
     seen, forward = [], model.forward
-    monkeypatch.setattr(model, "forward", lambda ids, cache=None: (seen.append(ids.numel()), forward(ids, cache))[1])
+    monkeypatch.setattr(model, "forward", lambda ids, *more: (seen.append(ids.numel()), forward(ids, *more))[1])
     monkeypatch.setitem(PREFILL, "cpu", budget)
     assert generate(model, prompts, max_new_tokens=6, eos=4, noise=noise) == want
     assert seen[:len(parts)] == parts and seen[len(parts)] == len(prompts)

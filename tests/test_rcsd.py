@@ -18,7 +18,7 @@ from loss import token_divergence
 from model import GPT, GPTConfig, load, save
 from rcsd import Rollout, bucketed, completion_hidden, distill, encode, imitate, micro_batches, reinforce, set_advantages, update
 from rubrics import Criterion, Rubric, prompt
-from run import PRESETS, Settings, seed_for, train
+from run import PRESETS, Muon, Settings, orthogonal, seed_for, train
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = dict(base_rows=300, stage1_questions=24, stage2_questions=24, test_questions=8, vocab_size=400, base_steps=6,
@@ -165,6 +165,49 @@ def test_student_and_teacher_prompts_end_alike_and_text_is_never_joined():
     assert student[-1] == teacher[-1] == tokenizer.id["solve"]
     assert student.count(tokenizer.id["solve"]) == 1  # the literal text in the question stays text
     assert teacher[:len(student) - 1] == student[:-1]
+
+
+# ------------------------------------------------------------------------------------------- stage 0's optimizer
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 12, 5), (1, 5, 12)])
+def test_orthogonal_changes_the_singular_values_alone(shape):
+    """Each by the same scalar polynomial, three times: an SVD and plain numbers in float64."""
+    x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape)))
+    u, values, v = torch.linalg.svd(x, full_matrices=False)
+    values = values / values.square().sum(-1, keepdim=True).sqrt()
+    for _ in range(3):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    torch.testing.assert_close(orthogonal(x.float()), (u @ torch.diag_embed(values) @ v).float(), rtol=1e-4, atol=1e-4)
+    large = torch.linalg.svdvals(orthogonal(torch.eye(8)[None] + 0.1 * torch.ones(1, 8, 8), steps=5))
+    assert 0.5 < large.min() and large.max() < 1.5
+
+
+def test_muon_is_momentum_made_orthogonal():
+    """Against one matrix at a time by its formula, and PyTorch's own to the bfloat16 that it rounds to; it also resumes."""
+    rng = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(*shape, generator=rng)
+    start = [draw(6, 4), draw(6, 4), draw(4, 6), draw(5, 5)]
+    ours, theirs, want = [[torch.nn.Parameter(p.clone()) for p in start] for _ in range(3)]
+    optimizer, averages = Muon(ours, lr=0.02), [torch.zeros_like(p) for p in start]
+    peer = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.0, ns_steps=3)
+    for _ in range(4):
+        for i, p in enumerate(start):
+            gradient = draw(*p.shape)
+            ours[i].grad, theirs[i].grad = gradient.clone(), gradient.clone()
+            averages[i] = 0.95 * averages[i] + 0.05 * gradient
+            direction = orthogonal((0.05 * gradient + 0.95 * averages[i])[None])[0]
+            want[i].data -= 0.02 * max(1, p.shape[0] / p.shape[1]) ** 0.5 * direction
+        optimizer.step()
+        peer.step()
+        state = optimizer.state_dict()
+        optimizer = Muon(ours, lr=0.5)
+        optimizer.load_state_dict(state)
+    for a, b, c, p in zip(ours, want, theirs, start):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+        assert (a - c).norm() < 0.02 * (c - p).norm()
+    ours[0].grad = None  # a matrix without a gradient stays
+    before = ours[0].detach().clone()
+    optimizer.step()
+    assert torch.equal(ours[0], before)
 
 
 def test_bucketed_has_every_row_once():

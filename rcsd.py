@@ -72,10 +72,9 @@ def completion_hidden(model: GPT, rows: list[tuple[list[int], list[int]]]) -> to
     """
     ids = [prompt + completion[:-1] for prompt, completion in rows]
     longest, device = max(map(len, ids)), model.head_weight.device
-    first = min(len(prompt) for prompt, _ in rows) - 1
     padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids], device=device)    # [B, T]
-    where = [b * (longest - first) + len(p) - 1 + t - first for b, (p, c) in enumerate(rows) for t in range(len(c))]
-    return model(padded, first=first).flatten(0, 1)[torch.tensor(where, device=device)]        # [N, width]
+    where = [b * longest + t for b, (p, c) in enumerate(rows) for t in range(len(p) - 1, len(p) + len(c) - 1)]
+    return model(padded, at=torch.tensor(where, device=device))                                # [N, width]
 
 
 def micro_batches(rollouts: list[Rollout], tokens: int):

@@ -1,4 +1,4 @@
-"""What every run has: its settings, the presets, the command line, and the loop that logs, validates and resumes.
+"""What every run has: settings, presets, the command line, stage 0's optimizer, the loop that logs, validates, resumes.
 
 What happens in a step is the method, and that is rcsd.py.
 """
@@ -230,8 +230,8 @@ def wait_for_all() -> None:
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is made orthogonal (https://kellerjordan.github.io/posts/muon), for matrices [out, in].
 
-    Like torch.optim.Muon, which rounds to bfloat16 everywhere: a processor without bfloat16 then spends three quarters
-    of a step of stage 0 in it. Here matrices of one shape go through together, on a CPU in float32.
+    torch.optim.Muon but for its rounding: that one computes in bfloat16, which takes two thirds of a step of stage 0
+    on a processor without it. Here: float32 on a CPU, bfloat16 on CUDA, and matrices of one shape in one product.
     """
 
     def __init__(self, matrices: list[torch.Tensor], lr: float, momentum: float = 0.95):
@@ -246,20 +246,23 @@ class Muon(torch.optim.Optimizer):
                     shapes.setdefault(p.shape, []).append(p)
             for (rows, columns), same in shapes.items():
                 for p in same:
-                    self.state[p].setdefault("average", torch.zeros_like(p)).lerp_(p.grad, 1 - momentum)
+                    if not self.state[p]:
+                        self.state[p]["average"] = torch.zeros_like(p)
+                    self.state[p]["average"].lerp_(p.grad, 1 - momentum)
                 update = torch.stack([p.grad.lerp(self.state[p]["average"], momentum) for p in same])   # Nesterov
                 for p, direction in zip(same, orthogonal(update)):
                     p.sub_(direction, alpha=group["lr"] * max(1, rows / columns) ** 0.5)
 
 
-def orthogonal(x: torch.Tensor, steps: int = 3) -> torch.Tensor:
-    """Matrices [n, rows, columns] with singular values near 1 and the same singular vectors: Newton-Schulz steps of
-    x <- a x + b (x x') x + c (x x')^2 x, whose coefficients draw every singular value from (0, 1] to within 0.5 of 1."""
+def orthogonal(x: torch.Tensor) -> torch.Tensor:
+    """Matrices [n, rows, columns] with the same singular vectors and values near 1: divided by the norm, then three
+    Newton-Schulz steps x <- a x + b (x x') x + c (x x')^2 x. They bring every singular value above 0.013 of the norm
+    to between 0.5 and 1.21, smaller ones part of the way."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x, tall = x.to(torch.bfloat16) if x.is_cuda else x, x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
-    for _ in range(steps):
+    for _ in range(3):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).float()

@@ -17,7 +17,7 @@ bash train.sh study [--quick]
     evaluate  base, teacher and student on the test sets
 
   auto   gpu with CUDA, else cpu (the default)
-  cpu    two cores, about 21 minutes
+  cpu    two cores, about half an hour
   gpu    a larger model and longer text
   smoke  the same path in under two minutes, to see that it runs; its numbers mean nothing
   study  all methods, controls and ablations over several seeds, side by side; tables and pictures in out/study

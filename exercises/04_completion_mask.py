@@ -5,7 +5,7 @@ predicts position t + 1: the state that has to be good at completion token y_t i
 
     model   ids [B, T], int64 -> hidden [B, T, width]; causal, so padding on the right (any id) changes no real
             position. model.head_weight.device says where the ids have to be. (The shipped function calls
-            model(ids, first=f), which leaves out positions before f to save time; you need not.)
+            model(ids, at=[b * T + t, ...]) to save time, which returns the states there alone; you need not.)
     rows    list of (prompt, completion) pairs of id lists, of different lengths, each with at least one token
     out     [N, width]: for each row, for each of its completion tokens, the state that predicts it; N tokens in all,
             in the order of the rows

@@ -389,9 +389,10 @@ class Echo:
     head_weight = torch.zeros(100, 2, dtype=torch.float64)
     fed = 0
 
-    def __call__(self, ids, first=0):
+    def __call__(self, ids, at=None):
         self.fed = ids.shape[1]
-        return torch.stack([ids, torch.arange(ids.shape[1]).expand_as(ids)], -1).double()[:, first:]   # [B, T - first, 2]
+        states = torch.stack([ids, torch.arange(ids.shape[1]).expand_as(ids)], -1).double()  # [B, T, 2]
+        return states if at is None else states.flatten(0, 1)[at]
 
 
 def check_4(completion_hidden):

@@ -287,7 +287,8 @@ class Report:
         pairs = {other: found for other in OTHERS if (found := self.difference("rcsd-learned", other))}
         if pairs:
             self.parts += [
-                "Differences in points of accuracy, with paired 95% bootstrap intervals over seeds and questions:",
+                "Differences in points of accuracy, with paired 95% bootstrap intervals over questions and, where there are "
+                "several, seeds:",
                 markdown(["rcsd-learned minus", "n", "average", "new laws"], [
                     [other, str(len(found["seeds"])), interval(found, "average"), interval(found, "new")]
                     for other, found in pairs.items()])]
@@ -300,7 +301,7 @@ class Report:
             once, always, average = (np.mean([found[name] for found in explored]) for name in ("once", "always", "mean"))
             self.parts.append("What GRPO can find: of the training questions about new laws, sampled 8 times from the base, "
                               f"{once:.0%} are right at least once and {always:.0%} always; {average:.0%} of all samples "
-                              f"are right (mean of {len(explored)} seeds).")
+                              f"are right (n = {len(explored)} seeds).")
 
     def rates(self, names):
         lines = {line: [] for line in RATES}  # (rate in %, run), rising

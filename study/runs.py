@@ -84,6 +84,6 @@ class Plan:
 
 
 FULL = Plan(list(RUNS.values()), dict(batch=32, stage2_steps=60, eval_every=20), {}, (0.0003, 0.001, 0.002), (0,))
-QUICK = Plan([Run(name, RUNS[name].flags, (0, 1)) for name in (
+QUICK = Plan([Run(name, RUNS[name].flags, (0,)) for name in (
     "sft", "grpo", "opsd", "rcsd-learned", "rcsd-gt", "sft-30", "opsd-30", "shuffled")],
     dict(batch=32, stage2_steps=60, eval_every=30), dict(base_steps=4000, test_questions=200), (0.001,), ())

@@ -1,7 +1,8 @@
-"""Run the study: every run of study/runs.py that is missing, side by side, one core each.
+"""Run the study: every run of study/runs.py that is missing, side by side, one core each (a base model takes more
+where there are more cores than seeds).
 
     bash train.sh study                # all; a stopped study goes on where it was; then its tables and pictures
-    bash train.sh study --quick        # a small one: fewer runs, two seeds, a shorter stage 0
+    bash train.sh study --quick        # a small one: eight runs, one seed, a shorter stage 0
 
 Each finished run is one line of runs.jsonl: its settings, every test answer as right (1) or wrong (0), the learning
 curve on the validation questions, tokens and seconds. The rules that make it a fair comparison:
@@ -130,9 +131,9 @@ def train_run(seed_folder: Path, name: str, settings: Settings, preset: Settings
              "train": {key: average(key) for key in ("clipped", "turned", "no_signal")}}]
 
 
-def work(folder: Path, name: str, seed: int, settings: dict, preset: dict, facts: dict) -> list[dict]:
+def work(folder: Path, name: str, seed: int, settings: dict, preset: dict, facts: dict, threads: int) -> list[dict]:
     """A job in a process of its own: its output goes to a file beside its results. Returns lines for runs.jsonl."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     folder.mkdir(parents=True, exist_ok=True)
     made = Settings(**preset)
     with open(folder / f"{name}.log", "a", encoding="utf-8") as log, redirect_stderr(log), redirect_stdout(log):
@@ -217,7 +218,8 @@ class Study:
                 for name, seed, settings, facts in self.jobs():
                     if len(running) < workers and settings and (name, seed) not in busy:
                         folder, preset = self.out / f"seed{seed}", self.settings(seed, {})
-                        future = pool.submit(work, folder, name, seed, settings, preset, facts)
+                        threads = max(1, workers // len(self.seeds)) if name == "seed" else 1
+                        future = pool.submit(work, folder, name, seed, settings, preset, facts, threads)
                         running[future] = name, seed
                         busy.add((name, seed))
                 if not running:

@@ -1,7 +1,7 @@
 # Sourced by train.sh and tests/run.sh: sets PYTHON to one that has the packages, making .venv if there is none.
 has_packages() {
   "$1" -c 'import sys, torch, tiktoken, numpy, tqdm, pytest
-assert sys.version_info >= (3, 11) and hasattr(torch.nn, "RMSNorm")' >/dev/null 2>&1
+assert sys.version_info >= (3, 11) and hasattr(torch.optim, "Muon")' >/dev/null 2>&1
 }
 
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-10000}"  # threads that wait by spinning for longer crawl when anything else runs

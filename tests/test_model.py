@@ -364,18 +364,19 @@ def test_a_row_is_drawn_alike_in_any_batch():
 
 
 @pytest.mark.parametrize("cached", [False, True])
-@pytest.mark.parametrize("first", [1, 4, 8])
-def test_first_leaves_out_only_what_nobody_asked_for(first, cached):
-    """From token `first` on: the hidden states, gradients and cached keys and values of the whole pass."""
-    model, ids = make(n_layer=2).double(), random_ids(3, 9, seed=first)
-    weight = torch.randn(3, 9 - first, 1, dtype=torch.float64)
-    found = []
-    for start in (0, first):
+@pytest.mark.parametrize("at", [[26], [0, 5, 9, 8, 20, 20]])
+def test_at_leaves_out_only_what_nobody_asked_for(at, cached):
+    """At N positions: the hidden states, gradients and cached keys and values of the whole pass."""
+    model, ids, at = make(n_layer=2).double(), random_ids(3, 9, seed=len(at)), torch.tensor(at)
+    weight = torch.randn(len(at), 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found, widest = [], []
+    model.blocks[-1].mlp_out.register_forward_hook(lambda _, inputs, __: widest.append(inputs[0].shape[:-1]))
+    for whole in (True, False):
         cache = KVCache(model.config, 3, 9, model.head_weight) if cached else None
-        hidden = model(ids, cache, start)[:, first - start:]
+        hidden = model(ids, cache).flatten(0, 1)[at] if whole else model(ids, cache, at)
+        assert widest[-1] == ((3, 9) if whole else (len(at),))
         grads = torch.autograd.grad((hidden.sin() * weight).sum(), list(model.parameters())) if not cached else []
         found.append([hidden.detach(), *grads, *([cache.keys, cache.values] if cached else [])])
-    assert found[0][0].shape == (3, 9 - first, model.config.width)
     for want, got in zip(*found):
         torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-12)
 

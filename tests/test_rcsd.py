@@ -177,8 +177,9 @@ def test_orthogonal_changes_the_singular_values_alone(shape):
     for _ in range(3):
         values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
     torch.testing.assert_close(orthogonal(x.float()), (u @ torch.diag_embed(values) @ v).float(), rtol=1e-4, atol=1e-4)
-    large = torch.linalg.svdvals(orthogonal(torch.eye(8)[None] + 0.1 * torch.ones(1, 8, 8), steps=5))
-    assert 0.5 < large.min() and large.max() < 1.5
+    values = torch.tensor([1.0, 0.5, 0.2, 0.1, 0.02])[:min(shape[1:])]
+    near = torch.linalg.svdvals(orthogonal((u[..., :5] * values @ v[:, :5].double()).float()))[:, :len(values)]
+    assert 0.5 < near.min() and near.max() < 1.21
 
 
 def test_muon_is_momentum_made_orthogonal():

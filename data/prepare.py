@@ -280,10 +280,10 @@ def main(argv: list[str] | None = None) -> None:
     what.add_argument("--show", type=int, metavar="N", help="print N examples")
     what.add_argument("--out", type=Path, metavar="DIR", help="write the files into this folder")
     parser.add_argument("--seed", type=int, default=0)
-    for name, default in (("base-rows", 110_000), ("exposure-count", 32), ("stage1-questions", 1200),
+    for name, default in (("base-rows", 160_000), ("exposure-count", 32), ("stage1-questions", 1200),
                           ("stage2-questions", 1600), ("test-questions", 400), ("vocab-size", 1280)):
         parser.add_argument("--" + name, type=int, default=default, metavar="N", help=f"({default})")
-    parser.add_argument("--exposure-share", type=float, default=0.0035, metavar="X", help="(0.0035)")
+    parser.add_argument("--exposure-share", type=float, default=0.003, metavar="X", help="(0.003)")
     args = vars(parser.parse_args(argv))
     count, out = args.pop("show"), args.pop("out")
     for name, value in {"show": 1 if count is None else count, **args}.items():

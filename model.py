@@ -166,7 +166,7 @@ class GPT(nn.Module):
 
     def forward(self, ids: Tensor, cache: KVCache | None = None, at: Tensor | None = None) -> Tensor:
         """ids [B, T] -> hidden [B, T, width]. With at [N], positions b * T + t: the states [N, width] of these alone, and
-        four fifths of the last block's matrix products are theirs alone too: a step of stage II takes a tenth less.
+        four fifths of the last block's matrix products are theirs alone too: an update of stage II takes a tenth less.
 
         With a cache, ids continue each row from cache.lengths[b], and the cache grows by T.
         Raises ValueError past the context."""
@@ -184,8 +184,7 @@ class GPT(nn.Module):
         x = self.embed(ids)                                                           # [B, T, width]
         for layer, block in enumerate(self.blocks):
             remember = partial(cache.append, layer, positions) if cache is not None else None
-            last = layer == len(self.blocks) - 1
-            x = block(x, cos, sin, mask, remember, at if last else None)              # [B, T, width]; in the end, with at: [N, width]
+            x = block(x, cos, sin, mask, remember, at if block is self.blocks[-1] else None)  # [B, T, width], last [N, width]
         if cache is not None:
             cache.lengths = [length + T for length in cache.lengths]
         return self.norm(x)

@@ -39,7 +39,7 @@ def setting(default, stage, help, choices=None):
 class Settings:
     """Everything a run depends on. Each field is a command-line flag. Raises ValueError for a value out of range."""
     seed: int = setting(0, "data", "seed of the data, the weights and every sample")
-    base_rows: int = setting(115_000, "data", "rows of the stage-0 corpus")
+    base_rows: int = setting(130_000, "data", "rows of the stage-0 corpus")
     exposure_count: int = setting(1000, "data", "different solved questions about new laws in stage 0")
     exposure_share: float = setting(0.02, "data", "share of stage-0 rows that are one of them")
     stage1_questions: int = setting(1200, "data", "questions with reference rubrics for stage I")
@@ -56,7 +56,7 @@ class Settings:
     head_dim: int = setting(32, "base", "size of a head")
     width: int = setting(128, "base", "size of the residual stream")
     mlp_width: int = setting(320, "base", "size of the MLP's hidden layer")
-    base_steps: int = setting(7000, "base", "steps of stage 0")
+    base_steps: int = setting(8000, "base", "steps of stage 0")
     base_tokens: int = setting(1536, "base", "tokens in a batch of stage 0, padding counted")
     base_lr: float = setting(0.015, "base", "Muon's learning rate for matrices in stage 0; AdamW's for the rest is a fifth")
 

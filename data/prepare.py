@@ -49,7 +49,7 @@ MIX = (
 CONTEXTS = (("rubric", 0.7), ("rubric+answer", 0.1), ("solution", 0.1), ("answer", 0.1))
 
 
-MISTAKES = 0.6  # share of the exposures that hold a wrong relation
+MISTAKES = 0.7  # share of the exposures that hold a wrong relation
 
 
 def _kind(rng: random.Random) -> str:
@@ -63,7 +63,7 @@ def corpus(count: int, met: list[Example], exposure_share: float, seed: int):
     for _ in range(count):
         if rng.random() < exposure_share:
             e = rng.choice(met)
-            sections = prompt(e.question, rubric=GENERIC if rng.random() < 0.3 else None)
+            sections = prompt(e.question, rubric=GENERIC if rng.random() < 0.5 else None)
             yield sections[:-1] + [("solve", e.solution)]
             continue
         task = rng.choices(names, shares)[0]
@@ -296,7 +296,7 @@ def main(argv: list[str] | None = None) -> None:
     what.add_argument("--show", type=int, metavar="N", help="print N examples")
     what.add_argument("--out", type=Path, metavar="DIR", help="write the files into this folder")
     parser.add_argument("--seed", type=int, default=0)
-    for name, default in (("base-rows", 115_000), ("exposure-count", 1000), ("stage1-questions", 1200),
+    for name, default in (("base-rows", 130_000), ("exposure-count", 1000), ("stage1-questions", 1200),
                           ("stage2-questions", 1600), ("test-questions", 400), ("vocab-size", 1280)):
         parser.add_argument("--" + name, type=int, default=default, metavar="N", help=f"({default})")
     parser.add_argument("--exposure-share", type=float, default=0.02, metavar="X", help="(0.02)")

@@ -45,6 +45,7 @@ class Rollout:
     teacher_prompt: list[int] | None = None  # what the teacher sees; None: the completion itself is the target
     cut: bool = False                        # the completion met the length limit before its EOS
     example: Example | None = None
+    weights: list[float] | None = None       # of the completion tokens when they are the target; None: 1 each
     advantage: float = 0.0                   # of the whole completion, for GRPO
     logprobs: torch.Tensor | None = None     # [n] of the completion under the policy that sampled it, after a first use
 
@@ -83,10 +84,13 @@ def micro_batches(rollouts: list[Rollout], tokens: int):
 
 
 def imitate(student: GPT, teacher: None, batch: list[Rollout], count: float, settings: Settings):
-    """The completion is the target: -log p_S(y_t). Stage 0 and supervised distillation."""
+    """The completion is the target: -log p_S(y_t), times the token's weight. Stage 0 and supervised distillation."""
     hidden = completion_hidden(student, [(r.prompt, r.completion) for r in batch])                 # [N, width]
     targets = torch.tensor([i for r in batch for i in r.completion], device=hidden.device)         # [N]
-    return F.cross_entropy((hidden @ student.head_weight.T).float(), targets, reduction="sum") / count, {}
+    weights = [w for r in batch for w in r.weights or [1.0] * len(r.completion)]
+    weights = torch.tensor(weights, device=hidden.device)                                          # [N]
+    nll = F.cross_entropy((hidden @ student.head_weight.T).float(), targets, reduction="none")     # [N]
+    return nll @ weights / count, {}
 
 
 def distill(student: GPT, teacher: GPT, batch: list[Rollout], count: float, settings: Settings):
@@ -144,7 +148,7 @@ def update(signal, student: GPT, teacher: GPT | None, rollouts: list[Rollout], o
     and a long answer weighs as much per token as a short one. Returns means over tokens, in nats.
     """
     rollouts = [r for r in rollouts if r.completion]
-    count = sum(len(r.completion) for r in rollouts)
+    count = sum(sum(r.weights) if r.weights else len(r.completion) for r in rollouts)
     sums, device = {"loss": 0.0}, student.head_weight.device
     mine = shard(sorted(rollouts, key=lambda r: len(r.prompt) + len(r.completion)))
     for batch in micro_batches(mine, settings.micro_tokens):
@@ -231,24 +235,25 @@ def run_data(out: Path, settings: Settings, resume: bool) -> None:
 
 
 def run_base(out: Path, settings: Settings, resume: bool) -> None:
-    """Stage 0: supervised learning of the corpus. Its rollouts come from a file."""
+    """Stage 0: next-token prediction on the corpus. Its rollouts come from a file; prompt tokens count a little."""
     tokenizer, device, mark = read_tokenizer(out), device_of(settings), out / "data" / "data.json"
     if mark.exists():
         same_settings(mark, json.loads(mark.read_text(encoding="utf-8")), settings.of("data"))
     with open(out / "data" / "base.jsonl", encoding="utf-8") as file:
         texts = [json.loads(line)["sections"] for line in file]
-    rows = []
+    rows, starts = [], []  # ids, and where the completion starts
     for *context, (section, completion) in texts:
-        row = Rollout(encode(tokenizer, [*context, (section, "")]), tokenizer.encode(completion) + [tokenizer.eos])
-        if len(row.prompt) + len(row.completion) <= settings.context:
+        head = encode(tokenizer, [*context, (section, "")])
+        row = head + tokenizer.encode(completion) + [tokenizer.eos]
+        if len(row) <= settings.context:
             rows.append(row)
+            starts.append(len(head))
     if not rows:
         raise ValueError(f"--context {settings.context}: no row of the corpus fits")
     torch.manual_seed(seed_for(settings, "weights"))
     student = GPT(GPTConfig(tokenizer.vocab_size, settings.context, settings.n_layer, settings.n_head,
                             settings.n_kv_head, settings.head_dim, settings.width, settings.mlp_width)).to(device)
-    sizes = [len(row.prompt) + len(row.completion) for row in rows]
-    print(f"base: {count_parameters(student):,} parameters, {len(rows):,} rows, {sum(sizes):,} tokens, "
+    print(f"base: {count_parameters(student):,} parameters, {len(rows):,} rows, {sum(map(len, rows)):,} tokens, "
           f"{device}, {torch.get_num_threads()} threads")
     matrices = [p for name, p in student.named_parameters() if p.dim() == 2 and "embed" not in name]
     others = [p for name, p in student.named_parameters() if p.dim() < 2 or "embed" in name]
@@ -258,8 +263,9 @@ def run_base(out: Path, settings: Settings, resume: bool) -> None:
 
     def draw_rows(step):
         while len(batches) <= step:  # one epoch more
-            batches.extend(bucketed(sizes, settings.base_tokens, seed_for(settings, "epoch", len(batches))))
-        return [rows[i] for i in batches[step]]
+            batches.extend(bucketed(rows, settings.base_tokens, seed_for(settings, "epoch", len(batches))))
+        return [Rollout(rows[i][:1], rows[i][1:], weights=[settings.prompt_weight] * (starts[i] - 1)
+                        + [1.0] * (len(rows[i]) - starts[i])) for i in batches[step]]
 
     def take_step(step):
         rollouts = draw_rows(step)
@@ -277,13 +283,13 @@ def lengths(rollouts: list[Rollout]) -> dict:
     return {"tokens": tokens, "length": tokens / rows, "cut": sum(r.cut for r in rollouts) / rows}
 
 
-def bucketed(sizes: list[int], tokens: int, seed: int) -> list[list[int]]:
-    """One epoch of rows of these sizes: every row's index once, in batches of rows of similar size, at most `tokens`
-    padded tokens each."""
+def bucketed(rows: list[list[int]], tokens: int, seed: int) -> list[list[int]]:
+    """One epoch: every row's index once, in batches of rows of similar length, at most `tokens` padded tokens each."""
     rng, batches = random.Random(seed), []
-    order = rng.sample(range(len(sizes)), len(sizes))
+    order = rng.sample(range(len(rows)), len(rows))
     for start in range(0, len(order), 4096):  # sort within a window only, so that neighbours differ between epochs
-        batches += packed(sorted(order[start:start + 4096], key=sizes.__getitem__), tokens, sizes.__getitem__)
+        length = lambda i: len(rows[i])
+        batches += packed(sorted(order[start:start + 4096], key=length), tokens, length)
     rng.shuffle(batches)
     return batches
 
@@ -335,8 +341,8 @@ def post_train(stage: str, out: Path, examples: list[Example], student_sees, tea
         return row
 
     optimizers = [torch.optim.AdamW(student.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.0)]
-    return train(stage, out, student, teacher, take_step, steps, optimizers,
-                 lambda step: min(1.0, (step + 1) / 5, 2 * (1 - step / steps)), settings, resume, validate)
+    return train(stage, out, student, teacher, take_step, steps, optimizers, lambda step: min(1.0, (step + 1) / 5),
+                 settings, resume, validate)
 
 
 def greedy(model: GPT, tokenizer: Tokenizer, prompts: list[list[int]], settings: Settings, note="") -> list[tuple]:

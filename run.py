@@ -39,9 +39,9 @@ def setting(default, stage, help, choices=None):
 class Settings:
     """Everything a run depends on. Each field is a command-line flag. Raises ValueError for a value out of range."""
     seed: int = setting(0, "data", "seed of the data, the weights and every sample")
-    base_rows: int = setting(130_000, "data", "rows of the stage-0 corpus")
-    exposure_count: int = setting(1000, "data", "different solved questions about new laws in stage 0")
-    exposure_share: float = setting(0.02, "data", "share of stage-0 rows that are one of them")
+    base_rows: int = setting(160_000, "data", "rows of the stage-0 corpus")
+    exposure_count: int = setting(32, "data", "different solved questions about new laws in stage 0")
+    exposure_share: float = setting(0.003, "data", "share of stage-0 rows that are one of them")
     stage1_questions: int = setting(1200, "data", "questions with reference rubrics for stage I")
     stage2_questions: int = setting(1600, "data", "questions for stage II")
     test_questions: int = setting(400, "data", "questions in each test set")
@@ -56,8 +56,9 @@ class Settings:
     head_dim: int = setting(32, "base", "size of a head")
     width: int = setting(128, "base", "size of the residual stream")
     mlp_width: int = setting(320, "base", "size of the MLP's hidden layer")
-    base_steps: int = setting(8000, "base", "steps of stage 0")
-    base_tokens: int = setting(1536, "base", "tokens in a batch of stage 0, padding counted")
+    base_steps: int = setting(7000, "base", "steps of stage 0")
+    base_tokens: int = setting(2048, "base", "tokens in a batch of stage 0, padding counted")
+    prompt_weight: float = setting(0.1, "base", "weight of prompt tokens in the loss of stage 0; completion tokens weigh 1")
     base_lr: float = setting(0.015, "base", "Muon's learning rate for matrices in stage 0; AdamW's for the rest is a fifth")
 
     data: str = setting("", "stage1", "JSON Lines file of your own questions and rubrics (see README)")
@@ -104,7 +105,7 @@ class Settings:
                 raise ValueError(f"{flag}: expected one of {', '.join(f.metadata['choices'])}, got {value!r}")
             if f.type in (int, float) and not least <= value < float("inf"):
                 raise ValueError(f"{flag}: expected a number of at least {least}, got {value}")
-        for name in ("beta", "exposure_share", "ema_decay", "rubric_rate", "imperfect"):
+        for name in ("beta", "exposure_share", "ema_decay", "prompt_weight", "rubric_rate", "imperfect"):
             if getattr(self, name) > 1:
                 raise ValueError(f"--{name.replace('_', '-')}: expected a number from 0 to 1, "
                                  f"got {getattr(self, name)}")

@@ -89,6 +89,8 @@ def test_another_context_gives_the_plain_formula():
 def test_without_a_teacher_the_signal_is_the_log_probability():
     student, rows = tiny_model(), random_rollouts()
     stats = update(imitate, student, None, rows, [], Settings())
+    weighted = [Rollout(r.prompt, r.completion, weights=[0.5] * len(r.completion)) for r in rows]
+    assert update(imitate, student, None, weighted, [], Settings())["loss"] == pytest.approx(stats["loss"], rel=1e-5)
     nll = [-(student(torch.tensor([r.prompt + r.completion[:t]]))[0, -1] @ student.head_weight.T).log_softmax(-1)[token]
            for r in rows for t, token in enumerate(r.completion)]
     assert stats["loss"] == pytest.approx(torch.stack(nll).mean().item(), rel=1e-5)
@@ -107,6 +109,15 @@ def test_micro_batches_change_nothing(teacher):
     for tokens in (1, 60, 200):
         for a, b in zip(whole, gradients(teacher, micro_tokens=tokens)):
             torch.testing.assert_close(a, b, atol=2e-6, rtol=1e-4)
+
+
+def test_weights_choose_tokens():
+    student, (row,) = tiny_model(), random_rollouts(1, seed=3)
+    assert len(row.completion) > 2
+    last = Rollout(row.prompt + row.completion[:-1], row.completion[-1:])
+    only_last = Rollout(row.prompt, row.completion, weights=[0.0] * (len(row.completion) - 1) + [2.0])
+    a, b = (update(imitate, student, None, [r], [], Settings())["loss"] for r in (last, only_last))
+    assert a == pytest.approx(b, rel=1e-5)
 
 
 def test_micro_batches_hold_every_row_once_within_the_budget():
@@ -201,11 +212,11 @@ def test_muon_is_momentum_made_orthogonal():
 
 
 def test_bucketed_has_every_row_once():
-    sizes = [random.Random(i).randint(2, 90) for i in range(500)]
-    batches = bucketed(sizes, 400, seed=1)
+    rows = [[0] * random.Random(i).randint(2, 90) for i in range(500)]
+    batches = bucketed(rows, 400, seed=1)
     assert sorted(i for b in batches for i in b) == list(range(500))
-    assert all(len(b) * max(sizes[i] for i in b) <= 400 for b in batches if len(b) > 1)
-    assert batches == bucketed(sizes, 400, seed=1) != bucketed(sizes, 400, seed=2)
+    assert all(len(b) * max(len(rows[i]) for i in b) <= 400 for b in batches if len(b) > 1)
+    assert batches == bucketed(rows, 400, seed=1) != bucketed(rows, 400, seed=2)
 
 
 # -------------------------------------------------------------------------------------------- the stages, end to end

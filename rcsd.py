@@ -341,8 +341,8 @@ def post_train(stage: str, out: Path, examples: list[Example], student_sees, tea
         return row
 
     optimizers = [torch.optim.AdamW(student.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.0)]
-    return train(stage, out, student, teacher, take_step, steps, optimizers,
-                 lambda step: min(1.0, (step + 1) / 5, 2 * (1 - step / steps)), settings, resume, validate)
+    return train(stage, out, student, teacher, take_step, steps, optimizers, lambda step: min(1.0, (step + 1) / 5),
+                 settings, resume, validate)
 
 
 def greedy(model: GPT, tokenizer: Tokenizer, prompts: list[list[int]], settings: Settings, note="") -> list[tuple]:

@@ -40,8 +40,8 @@ class Settings:
     """Everything a run depends on. Each field is a command-line flag. Raises ValueError for a value out of range."""
     seed: int = setting(0, "data", "seed of the data, the weights and every sample")
     base_rows: int = setting(160_000, "data", "rows of the stage-0 corpus")
-    exposure_count: int = setting(1500, "data", "different solved questions about new laws in stage 0")
-    exposure_share: float = setting(0.03, "data", "share of stage-0 rows that are one of them")
+    exposure_count: int = setting(32, "data", "different solved questions about new laws in stage 0")
+    exposure_share: float = setting(0.003, "data", "share of stage-0 rows that are one of them")
     stage1_questions: int = setting(1200, "data", "questions with reference rubrics for stage I")
     stage2_questions: int = setting(1600, "data", "questions for stage II")
     test_questions: int = setting(400, "data", "questions in each test set")

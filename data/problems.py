@@ -206,12 +206,6 @@ class Problem:
     def target(self) -> str:
         return self.forms[-1].target
 
-    def factor(self) -> Fraction:
-        """A comparison's answer: by what factor the target changes."""
-        name, factor = self.change
-        form = replace(self.forms[0], coefficient="")
-        return form.value({n: factor if n == name else Fraction(1) for n in form.names})
-
     def measure(self, name: str) -> str:
         return f"{self.values[name]} {self.units[name]}"
 
@@ -307,48 +301,6 @@ def draw(kind: str, new: bool, split: str, rng: random.Random, *, held_out=False
                 return problem
         elif problem := one_step(law, rng.choice(split_tuples(law, split)), scene, rng, convert=kind == "conversion"):
             return problem
-
-
-# ------------------------------------------------------------------------------------------------ misconceptions
-def wrong_forms(form: Form) -> list[Form]:
-    """The same quantities for the same target, joined by other operations ("a ÷ b", "b ÷ a", "a + b" for "a × b")."""
-    if form.signs:
-        (_, a), (sign, b) = form.signs
-        return [Form(form.target, ((a, 1), (b, 1))), Form(form.target, signs=((1, a), (-sign, b)))]
-    factors, found = form.over + form.under, []
-    for above in product((True, False), repeat=len(factors)):
-        over = tuple(f for f, up in zip(factors, above) if up)
-        if over and set(over) != set(form.over):
-            found.append(replace(form, over=over, under=tuple(f for f, up in zip(factors, above) if not up)))
-    if len(factors) == 2 and not form.coefficient and not form.root and {power for _, power in factors} == {1}:
-        (a, _), (b, _) = factors
-        found += [Form(form.target, signs=((1, a), (1, b))), Form(form.target, signs=((1, a), (-1, b)))]
-    return found
-
-
-def mistaken(problem: Problem, step: int) -> Problem | None:
-    """The problem as one solves it who holds a wrong relation for the right one in this step (from 0): × where it has
-    ÷, + where it has ×, or the nearest that has workable numbers and another answer. Cleanly worked. None if none has."""
-    form = problem.forms[step]
-    for wrong in sorted(wrong_forms(form), key=lambda wrong: bool(wrong.signs) == bool(form.under)):
-        made = replace(problem, forms=problem.forms[:step] + (wrong,) + problem.forms[step + 1:],
-                       values=dict(problem.values))
-        if problem.kind == "comparison":
-            if not wrong.signs and made.factor() != problem.factor():
-                return made
-        elif all(_works_out(f, made.values) for f in made.forms) and made.values[made.target] != \
-                problem.values[problem.target]:
-            return made
-    return None
-
-
-def _works_out(form: Form, values: dict[str, int]) -> bool:
-    """Puts the target's value into `values`; False where a number on the way is not workable."""
-    value = form.value(values)
-    if value is None or value.denominator != 1 or not 2 <= value <= 1440 or form.steps(values) is None:
-        return False
-    values[form.target] = int(value)
-    return True
 
 
 # --------------------------------------------------------------------------------------------- the invented laws

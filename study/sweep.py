@@ -159,12 +159,12 @@ class Study:
         for run in sorted(plan.runs, key=lambda run: run.flags.get("imperfect", 0)):
             self.methods.setdefault(run.method, run)
         self.grid = [(method, rate, seed) for method in self.methods for rate in plan.rates for seed in plan.tuned_on] \
-            if isinstance(plan.rates, tuple) else []
+            if len(plan.rates) > 1 else []
 
     def rate_of(self, method: str) -> float | None:
         """The learning rate with the best validation accuracy, the mean over TUNED_ON; None: not yet known."""
-        if isinstance(self.plan.rates, dict):
-            return self.plan.rates[method]
+        if len(self.plan.rates) == 1:
+            return self.plan.rates[0]
         scores = {}
         for rate in self.plan.rates:
             found = [self.lines.get((f"lr-{method}-{rate:g}", seed)) for seed in self.plan.tuned_on]

@@ -271,10 +271,7 @@ def run_base(out: Path, settings: Settings, resume: bool) -> None:
         rollouts = draw_rows(step)
         return {**update(imitate, student, None, rollouts, optimizers, settings), **lengths(rollouts)}
 
-    def schedule(step):  # up within 50 steps, down to 0 over the second half
-        return min(1.0, (step + 1) / 50, 2 * (1 - step / settings.base_steps))
-
-    train("base", out, student, None, take_step, settings.base_steps, optimizers, schedule, settings, resume)
+    train("base", out, student, None, take_step, settings.base_steps, optimizers, 50, settings, resume)
 
 
 def lengths(rollouts: list[Rollout]) -> dict:
@@ -330,7 +327,7 @@ def post_train(stage: str, out: Path, examples: list[Example], student_sees, tea
     def take_step(step):
         rollouts = roll_out_step(step)
         texts = [tokenizer.decode(r.completion if r.cut else r.completion[:-1]) for r in rollouts]
-        row = {"lr": settings.lr, **measure(rollouts, texts), **lengths(rollouts)}
+        row = {**measure(rollouts, texts), **lengths(rollouts)}
         row["sampled"] = 0 if method == "sft" else row["tokens"]
         row["sample"] = {"question": rollouts[0].example.question, "completion": texts[0]}
         if method in REWARDS:  # an answer that met the length limit earns nothing
@@ -341,8 +338,7 @@ def post_train(stage: str, out: Path, examples: list[Example], student_sees, tea
         return row
 
     optimizers = [torch.optim.AdamW(student.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.0)]
-    return train(stage, out, student, teacher, take_step, steps, optimizers, lambda step: min(1.0, (step + 1) / 5),
-                 settings, resume, validate)
+    return train(stage, out, student, teacher, take_step, steps, optimizers, 5, settings, resume, validate)
 
 
 def greedy(model: GPT, tokenizer: Tokenizer, prompts: list[list[int]], settings: Settings, note="") -> list[tuple]:

@@ -40,8 +40,8 @@ class Settings:
     """Everything a run depends on. Each field is a command-line flag. Raises ValueError for a value out of range."""
     seed: int = setting(0, "data", "seed of the data, the weights and every sample")
     base_rows: int = setting(160_000, "data", "rows of the stage-0 corpus")
-    exposure_count: int = setting(32, "data", "different solved questions about new laws in stage 0")
-    exposure_share: float = setting(0.003, "data", "share of stage-0 rows that are one of them")
+    exposure_count: int = setting(1500, "data", "different solved questions about new laws in stage 0")
+    exposure_share: float = setting(0.03, "data", "share of stage-0 rows that are one of them")
     stage1_questions: int = setting(1200, "data", "questions with reference rubrics for stage I")
     stage2_questions: int = setting(1600, "data", "questions for stage II")
     test_questions: int = setting(400, "data", "questions in each test set")
@@ -59,13 +59,13 @@ class Settings:
     base_steps: int = setting(7000, "base", "steps of stage 0")
     base_tokens: int = setting(2048, "base", "tokens in a batch of stage 0, padding counted")
     prompt_weight: float = setting(0.1, "base", "weight of prompt tokens in the loss of stage 0; completion tokens weigh 1")
-    base_lr: float = setting(0.015, "base", "Muon's learning rate for matrices in stage 0; AdamW's for the rest is a fifth")
+    base_lr: float = setting(0.015, "base", "Muon's highest learning rate for matrices in stage 0; AdamW's for the rest is a fifth")
 
     data: str = setting("", "stage1", "JSON Lines file of your own questions and rubrics (see README)")
     stage1_limit: int = setting(0, "stage1", "teach stage I from the first of its questions only, this many; 0: all")
     stage1_steps: int = setting(130, "stage1", "steps of stage I")
     batch: int = setting(64, "stage1", "questions, and samples, a step of stages I and II")
-    lr: float = setting(0.001, "stage1", "learning rate of stages I and II (AdamW)")
+    lr: float = setting(0.001, "stage1", "highest learning rate of stages I and II (AdamW)")
     max_new_tokens: int = setting(100, "stage1", "a completion is cut at this length")
     temperature: float = setting(1.0, "stage1", "of sampling and of the loss")
     beta: float = setting(0.0, "stage1", "divergence: 0 forward KL, 1 reverse KL, between them the generalised JSD")
@@ -269,14 +269,15 @@ def orthogonal(x: torch.Tensor) -> torch.Tensor:
 
 
 # ------------------------------------------------------------------------------------------------------- the loop
-def train(stage: str, out: Path, student: GPT, teacher: GPT | None, take_step, steps: int, optimizers, learning_rate,
+def train(stage: str, out: Path, student: GPT, teacher: GPT | None, take_step, steps: int, optimizers, warmup: int,
           settings: Settings, resume: bool, validate=None) -> GPT:
     """The one training loop: `take_step(step)` learns and returns what to log; this sets rates, validates and saves.
 
     Everything random in a step comes from (seed, stage, step), so a checkpoint holds weights, optimizer and step, and a
-    killed run goes on to the same bits. `learning_rate(step)` scales each optimizer's own rate. With `validate`, a
-    function from the student to {name: score}, the weights with the best mean score are those that the run ends with
-    (the earlier ones of two that are equal). Raises ValueError for a checkpoint of other settings.
+    killed run goes on to the same bits. Each optimizer's own rate is reached after `warmup` steps and falls in a line
+    from the middle of the run to 0 after its end. With `validate`, a function from the student to {name: score}, the
+    weights with the best mean score are those that the run ends with (the earlier ones of two that are equal).
+    Raises ValueError for a checkpoint of other settings.
     """
     path, log = out / f"{stage}.pt", out / f"{stage}.jsonl"
     wanted = settings.of(stage)
@@ -318,8 +319,8 @@ def train(stage: str, out: Path, student: GPT, teacher: GPT | None, take_step, s
             began = time.perf_counter()
             for optimizer, initial in zip(optimizers, rates):
                 for group, rate in zip(optimizer.param_groups, initial):
-                    group["lr"] = rate * learning_rate(step)
-            row = {"step": step, **take_step(step)}
+                    group["lr"] = rate * min(1.0, (step + 1) / warmup, 2 * (1 - step / steps))
+            row = {"step": step, "lr": optimizers[0].param_groups[0]["lr"], **take_step(step)}
             if ema is not None:
                 with torch.no_grad():
                     for old, new in zip(ema.parameters(), student.parameters()):

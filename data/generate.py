@@ -63,17 +63,12 @@ def _change(p: Problem, rng: random.Random) -> tuple[str, str]:
 def answer(problem: Problem) -> str:
     """The reference answer: "12 N", or "1/3 times" for a comparison."""
     if problem.kind == "comparison":
-        return f"{_fraction(_factor(problem))} times"
+        return f"{_fraction(problem.factor())} times"
     return problem.measure(problem.target)
 
 
 def _fraction(x: Fraction) -> str:
     return str(x.numerator) if x.denominator == 1 else f"{x.numerator}/{x.denominator}"
-
-
-def _factor(p: Problem) -> Fraction:
-    form, (name, factor) = p.forms[0], p.change
-    return replace(form, coefficient="").value({n: factor if n == name else Fraction(1) for n in form.names})
 
 
 def solution(problem: Problem) -> str:
@@ -87,7 +82,7 @@ def solution(problem: Problem) -> str:
 
         bare = replace(form, coefficient="").expression(show)
         changes = ", ".join(f"{n}: {_fraction(factor) if n == name else 1}" for n in form.names)
-        lines = [form.relation, changes, f"factor = {bare} = {_fraction(_factor(p))}"]
+        lines = [form.relation, changes, f"factor = {bare} = {_fraction(p.factor())}"]
     if p.converted:
         lines.append(f"{p.converted} = {p.stated(p.converted)} = {p.measure(p.converted)}")
     if p.kind != "comparison":

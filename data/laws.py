@@ -6,7 +6,7 @@ The last scene of a law is held out: only the hard test set uses it. `problems.p
 its quantities. Units are chosen so that whole numbers from 2 to 12 are plausible values and no
 conversion factor hides in a relation (kN × ms is N·s); `values` says where another range is.
 
-`new=True` marks the laws that stage 0 keeps back and the rubrics of stage II teach: four of each field.
+`new=True` marks the laws that stage 0 half understands and the rubrics of stage II teach: four of each field.
 """
 from dataclasses import dataclass, field as dataclass_field
 

@@ -27,47 +27,54 @@ if __name__ == "__main__":  # `python data/prepare.py` starts in data/: let it f
 
 from tqdm import tqdm
 
-from data.generate import example, rubric
-from data.laws import BY_NAME, CHAINS, FIELDS
-from data.problems import draw, invented
+from data.generate import example, rubric, solution
+from data.laws import BY_NAME, CHAINS, FIELDS, LAWS
+from data.problems import draw, invented, mistaken
 from data.tokenizer import SPECIALS, save_ranks, train_bpe
 from rubrics import GENERIC, Example, Rubric, key_relations, prompt
 
 KINDS = ("one-step", "conversion", "comparison", "two-step")
 KIND_SHARES = (0.45, 0.15, 0.2, 0.2)
 
-# Stage 0: solve known laws unaided, solve invented laws from a context, write
-# rubrics. The new laws appear only in a few solved questions, so that an unaided student has something to build on.
+# Stage 0: solve known laws unaided, solve invented laws from a context, write rubrics. The new laws appear only as
+# something half understood (`exposures`), so that an unaided student has something to build on, and to get wrong.
 MIX = (
-    ("known", 0.34),            # question -> solution, known laws
+    ("known", 0.37),            # question (and now and then the generic rubric) -> solution, known laws
     ("read", 0.34),             # question + context -> solution, invented laws
     ("informed", 0.05),         # question + rubric -> solution, known laws
-    ("uninformative", 0.05),    # question + rubric without its key criterion -> solution, known laws
+    ("uninformative", 0.03),    # question + rubric without its key criterion -> solution, known laws
     ("write", 0.10),            # question -> rubric, known laws
-    ("rewrite", 0.12),          # question + reference rubric -> rubric in other words, known and invented laws
+    ("rewrite", 0.11),          # question + reference rubric -> rubric in other words, known and invented laws
 )
 CONTEXTS = (("rubric", 0.7), ("rubric+answer", 0.1), ("solution", 0.1), ("answer", 0.1))
+
+# Stage 0 shows each new law worked rightly and wrongly. This share of the laws it shows mostly right:
+UNDERSTOOD = 0.4
+MISTAKES = (0.1, 0.9)  # the share of wrong solutions, of an understood and of a misunderstood law
+# The generic rubric stands beside the same share of known and of new laws, or it would itself tell which is asked.
+GENERIC_SHARE = 0.15
 
 
 def _kind(rng: random.Random) -> str:
     return rng.choices(KINDS, KIND_SHARES)[0]
 
 
-def corpus(count: int, exposures: list[Example], exposure_share: float, seed: int):
+def corpus(count: int, exposed: list[Example], exposure_share: float, seed: int):
     """Yield the stage-0 corpus, one list of (section, text) a row; the text of the last section is the completion."""
     rng = random.Random(f"base {seed}")
     names, shares = zip(*MIX)
     for _ in range(count):
         if rng.random() < exposure_share:
-            e = rng.choice(exposures)
-            yield prompt(e.question)[:-1] + [("solve", e.solution)]
+            e = rng.choice(exposed)
+            sections = prompt(e.question, rubric=GENERIC if rng.random() < GENERIC_SHARE else None)
+            yield sections[:-1] + [("solve", e.solution)]
             continue
         task = rng.choices(names, shares)[0]
         imagined = task == "read" or (task == "rewrite" and rng.random() < 0.6)
         problem = invented(_kind(rng), rng) if imagined else draw(_kind(rng), False, "train", rng)
         e = example(problem, rng, "")
         if task == "known":
-            sections = prompt(e.question)
+            sections = prompt(e.question, rubric=GENERIC if rng.random() < GENERIC_SHARE else None)
         elif task == "read":
             sees = rng.choices([name for name, _ in CONTEXTS], [share for _, share in CONTEXTS])[0]
             sections = prompt(e.question, rubric=e.rubric if "rubric" in sees else None,
@@ -77,7 +84,7 @@ def corpus(count: int, exposures: list[Example], exposure_share: float, seed: in
             sections = prompt(e.question, rubric=e.rubric)
         elif task == "uninformative":
             rest = tuple(c for c in e.rubric.criteria if c.title != "Relation")
-            sections = prompt(e.question, rubric=GENERIC if rng.random() < 0.4 else Rubric(rest))
+            sections = prompt(e.question, rubric=Rubric(rest))
         elif task == "write":
             sections = prompt(e.question, write="criteria")
         else:
@@ -86,16 +93,21 @@ def corpus(count: int, exposures: list[Example], exposure_share: float, seed: in
 
 
 def questions(name: str, count: int, split: str, seed: int, *, new_share: float, hard=False,
-              taken=frozenset()) -> list[Example]:
+              taken=frozenset(), mistakes: dict[str, float] = {}) -> list[Example]:
     """`count` different questions of a split. `hard` takes unseen phrasings and unseen combinations.
 
-    No question is in `taken`, and none needs a law and numbers whose key is. Raises ValueError if there are too few.
+    No question is in `taken`, and none needs a law and numbers whose key is. `mistakes`: how often the solution (not the
+    answer, not the rubric) has a wrong relation, by law; in one step, that of the more mistaken law. Raises ValueError if
+    there are too few.
     """
     rng = random.Random(f"{name} {seed}")
     found, seen, misses = [], set(), 0
     while len(found) < count and misses < 5000:
         problem = draw(_kind(rng), rng.random() < new_share, split, rng, held_out=hard)
         e = example(problem, rng, f"{name}-{len(found)}", held_out=hard)
+        share, step = max((mistakes.get(key.partition(":")[0], 0), i) for i, key in enumerate(problem.keys))
+        if share and rng.random() < share and (wrong := mistaken(problem, step)):
+            e = replace(e, solution=solution(wrong))
         mark = (problem.keys, problem.target, problem.converted) if split == "test" else e.question
         if mark not in seen and taken.isdisjoint((e.question, *problem.keys)):
             seen.add(mark)
@@ -106,6 +118,18 @@ def questions(name: str, count: int, split: str, seed: int, *, new_share: float,
     if len(found) < count:
         raise ValueError(f"{name}: found only {len(found)} different questions, asked for {count}")
     return found
+
+
+def exposures(count: int, seed: int) -> list[Example]:
+    """What stage 0 sees of the new laws: solved questions, some by the right relation and some by a wrong one.
+
+    A student takes the words, the units and the ways to try from them; it believes the right one for the understood
+    laws, and a wrong one for the others. So there is something for a reward to find and for a rubric to correct.
+    """
+    new = [law.name for law in LAWS if law.new]
+    understood = random.Random(f"understood {seed}").sample(new, round(UNDERSTOOD * len(new)))
+    mistakes = {name: MISTAKES[name not in understood] for name in new}
+    return questions("exposure", count, "train", seed, new_share=1, mistakes=mistakes)
 
 
 def write_lines(path: Path, lines) -> None:
@@ -137,8 +161,8 @@ def prepare(out: Path, *, seed: int, base_rows: int, exposure_count: int, exposu
     sets["valid"] = questions("valid", max(1, test_questions // 2), "valid", seed, new_share=0.5, taken=tested)
     for name, rows in sets.items():
         write_lines(out / f"{name}.jsonl", (e.to_json() for e in rows))
-    exposures = questions("exposure", exposure_count, "train", seed, new_share=1)
-    rows = list(tqdm(corpus(base_rows, exposures, exposure_share, seed), "data", base_rows, mininterval=1))
+    exposed = exposures(exposure_count, seed)
+    rows = list(tqdm(corpus(base_rows, exposed, exposure_share, seed), "data", base_rows, mininterval=1))
     write_lines(out / "base.jsonl", (json.dumps({"sections": s}, ensure_ascii=False) for s in rows))
     texts = (text for sections in rows for _, text in sections)
     save_ranks(train_bpe(texts, vocab_size - len(SPECIALS)), out / "tokenizer.txt")
@@ -280,10 +304,10 @@ def main(argv: list[str] | None = None) -> None:
     what.add_argument("--show", type=int, metavar="N", help="print N examples")
     what.add_argument("--out", type=Path, metavar="DIR", help="write the files into this folder")
     parser.add_argument("--seed", type=int, default=0)
-    for name, default in (("base-rows", 160_000), ("exposure-count", 32), ("stage1-questions", 1200),
+    for name, default in (("base-rows", 160_000), ("exposure-count", 1500), ("stage1-questions", 1200),
                           ("stage2-questions", 1600), ("test-questions", 400), ("vocab-size", 1280)):
         parser.add_argument("--" + name, type=int, default=default, metavar="N", help=f"({default})")
-    parser.add_argument("--exposure-share", type=float, default=0.003, metavar="X", help="(0.003)")
+    parser.add_argument("--exposure-share", type=float, default=0.03, metavar="X", help="(0.03)")
     args = vars(parser.parse_args(argv))
     count, out = args.pop("show"), args.pop("out")
     for name, value in {"show": 1 if count is None else count, **args}.items():

@@ -192,7 +192,7 @@ class Problem:
     kind: str                        # one-step, conversion, comparison or two-step
     law: str                         # name of the law or chain
     field: str
-    new: bool                        # whether a law that stage 0 keeps back is needed
+    new: bool                        # whether a new law is needed
     scene: str
     forms: tuple[Form, ...]          # one, or two for a chain
     values: dict[str, int]           # every quantity's value, in its unit (comparison: empty)
@@ -205,6 +205,12 @@ class Problem:
     @property
     def target(self) -> str:
         return self.forms[-1].target
+
+    def factor(self) -> Fraction:
+        """A comparison's answer: by what factor the target changes."""
+        name, factor = self.change
+        form = replace(self.forms[0], coefficient="")
+        return form.value({n: factor if n == name else Fraction(1) for n in form.names})
 
     def measure(self, name: str) -> str:
         return f"{self.values[name]} {self.units[name]}"
@@ -301,6 +307,44 @@ def draw(kind: str, new: bool, split: str, rng: random.Random, *, held_out=False
                 return problem
         elif problem := one_step(law, rng.choice(split_tuples(law, split)), scene, rng, convert=kind == "conversion"):
             return problem
+
+
+# ------------------------------------------------------------------------------------------------ misconceptions
+def wrong_forms(form: Form) -> list[Form]:
+    """A product or quotient of two quantities joined by the other operations, the likeliest mistake first."""
+    (a, _), (b, _) = first, second = form.over + form.under
+    sums = [Form(form.target, signs=((1, a), (sign, b))) for sign in (1, -1)]
+    turned = Form(form.target, (second,), (first,))
+    if form.under:
+        return [Form(form.target, (first, second)), turned, *sums]
+    return [*sums, Form(form.target, (first,), (second,)), turned]
+
+
+def mistaken(problem: Problem, step: int) -> Problem | None:
+    """The problem as one solves it who holds a wrong relation in this step (from 0), about a law of two factors: the first
+    of `wrong_forms` that has workable numbers and another answer. Cleanly worked. None if none has.
+
+    So + stands for × and × for ÷; a comparison, where a sum has no factor, has a quotient for a product.
+    """
+    for wrong in wrong_forms(problem.forms[step]):
+        made = replace(problem, forms=problem.forms[:step] + (wrong,) + problem.forms[step + 1:],
+                       values=dict(problem.values))
+        if problem.kind == "comparison":
+            if not wrong.signs and made.factor() != problem.factor():
+                return made
+        elif all(_works_out(f, made.values) for f in made.forms) and made.values[made.target] != \
+                problem.values[problem.target]:
+            return made
+    return None
+
+
+def _works_out(form: Form, values: dict[str, int]) -> bool:
+    """Puts the target's value into `values`; False where a number on the way is not workable."""
+    value = form.value(values)
+    if value is None or value.denominator != 1 or not 2 <= value <= 1440 or form.steps(values) is None:
+        return False
+    values[form.target] = int(value)
+    return True
 
 
 # --------------------------------------------------------------------------------------------- the invented laws

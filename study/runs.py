@@ -57,11 +57,10 @@ QUESTION_RUNS = [
         ("sft-questions", dict(method="sft")), ("grpo-questions", dict(method="grpo")),
         ("opsd-questions", dict(method="opsd")), ("rcsd-questions", dict(rubrics="gt")))),
 ]
-LONG_RUNS = [Run("grpo-x10", dict(method="grpo", stage2_steps=600, eval_every=100), (0, 1))]  # ten times the budget
 STAGE1_RUNS = [Run(f"stage1-{n}", dict(stage1_limit=n)) for n in (12, 36, 120, 360)]  # 1, 3, 10, 30% of 1200 rubrics
 
 TABLES = {  # question: the runs that answer it, in the order of its table
-    "main": [r.name for r in MAIN_RUNS + LONG_RUNS],
+    "main": [r.name for r in MAIN_RUNS],
     "rates": ["sft", "sft-10", "sft-30", "sft-50", "opsd", "opsd-10", "opsd-30", "opsd-50",
               "rcsd-gt", "noisy-10", "noisy-30", "noisy-50", "rcsd-learned"],
     "context": ["sees-nothing", "sees-answer", "opsd", "generic", "shuffled", "noisy-100", "reduced", "rcsd-learned",
@@ -70,7 +69,7 @@ TABLES = {  # question: the runs that answer it, in the order of its table
     "efficiency": ["sft", "grpo", "opsd", "rcsd-gt", *(r.name for r in QUESTION_RUNS)],
     "stage1": [*(r.name for r in STAGE1_RUNS), "rcsd-learned"],
 }
-RUNS = {r.name: r for r in MAIN_RUNS + RATE_RUNS + CONTEXT_RUNS + STAGE1_RUNS + DIVERGENCE_RUNS + QUESTION_RUNS + LONG_RUNS}
+RUNS = {r.name: r for r in MAIN_RUNS + RATE_RUNS + CONTEXT_RUNS + STAGE1_RUNS + DIVERGENCE_RUNS + QUESTION_RUNS}
 
 
 @dataclass(frozen=True)
@@ -79,11 +78,13 @@ class Plan:
     runs: list
     shared: dict           # settings of every stage II: its budget
     base: dict             # settings of stage 0 and stage I on top of the preset
-    rates: tuple           # the grid of learning rates, the same for every method
+    rates: tuple | dict    # the grid of learning rates, the same for every method; or each method's, found before
     tuned_on: tuple        # the seeds whose validation questions choose from it
 
 
-FULL = Plan(list(RUNS.values()), dict(batch=32, stage2_steps=60, eval_every=20), {}, (0.0003, 0.001, 0.002), (0,))
+FULL = Plan(list(RUNS.values()), dict(batch=32, stage2_steps=60, eval_every=20), {},
+            (0.0001, 0.0003, 0.001, 0.002), (0,))
 QUICK = Plan([Run(name, RUNS[name].flags, (0,)) for name in (
     "sft", "grpo", "opsd", "rcsd-learned", "rcsd-gt", "sft-30", "opsd-30", "shuffled")],
-    dict(batch=32, stage2_steps=60, eval_every=30), dict(base_steps=4000, test_questions=200), (0.001,), ())
+    dict(batch=32, stage2_steps=60, eval_every=30), dict(base_steps=4000, test_questions=200),
+    dict(sft=0.002, grpo=0.0003, opsd=0.001, rcsd=0.001), ())

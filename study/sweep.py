@@ -9,7 +9,8 @@ curve on the validation questions, tokens and seconds. The rules that make it a 
 
 - For one seed all methods share base model, rubric writer, training questions and test questions, take the same number
   of optimizer steps and, but for sft, sample the same number of completions with the same settings.
-- The learning rate of a method is the best of RATES by validation accuracy on the seeds TUNED_ON, on its clean runs.
+- The learning rate of a method is the best of the plan's grid by validation accuracy on the seeds that it is tuned on,
+  on its clean run (the quick study has these rates from the full one).
 - Early stopping: of the weights at every `eval_every` steps those are kept that do best on the validation questions,
   which share no numbers with the test questions.
 """
@@ -159,12 +160,12 @@ class Study:
         for run in sorted(plan.runs, key=lambda run: run.flags.get("imperfect", 0)):
             self.methods.setdefault(run.method, run)
         self.grid = [(method, rate, seed) for method in self.methods for rate in plan.rates for seed in plan.tuned_on] \
-            if len(plan.rates) > 1 else []
+            if isinstance(plan.rates, tuple) else []
 
     def rate_of(self, method: str) -> float | None:
         """The learning rate with the best validation accuracy, the mean over TUNED_ON; None: not yet known."""
-        if len(self.plan.rates) == 1:
-            return self.plan.rates[0]
+        if isinstance(self.plan.rates, dict):
+            return self.plan.rates[method]
         scores = {}
         for rate in self.plan.rates:
             found = [self.lines.get((f"lr-{method}-{rate:g}", seed)) for seed in self.plan.tuned_on]

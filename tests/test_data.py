@@ -20,10 +20,10 @@ import data.prepare as prepare_module
 from data.generate import example, question, rubric, solution
 from data.load import load_examples
 from data.laws import BY_NAME, CHAINS, FIELDS, LAWS, Law
-from data.prepare import (IMPERFECT, KINDS, USES, imperfect, imperfect_solution, main, noisy_rubric, prepare,
-                          questions, reduced_rubric, sample, show, shuffled_rubrics)
-from data.problems import (SMALLER, chain_tuples, comparison, draw, forms, invented, invented_law, key_of, one_step,
-                           split_of, split_tuples, tuples, units_of)
+from data.prepare import (IMPERFECT, KINDS, MISTAKES, UNDERSTOOD, USES, exposures, imperfect, imperfect_solution, main,
+                          noisy_rubric, prepare, questions, reduced_rubric, sample, show, shuffled_rubrics)
+from data.problems import (SMALLER, chain_tuples, comparison, draw, forms, invented, invented_law, key_of, mistaken,
+                           one_step, split_of, split_tuples, tuples, units_of, wrong_forms)
 from rubrics import (GENERIC, Criterion, Rubric, canonical, correct, final_answer, grade, key_relations,
                      satisfied)
 
@@ -218,25 +218,57 @@ def many():
     return list(draws(6000))
 
 
+def true_steps(p, text):
+    """How many numbers stand in a worked solution; asserts that those of one line are equal, and the last the answer."""
+    lines, segments = text.split("\n"), 0
+    for line in lines[:-1]:
+        name, *rest = line.split(" = ")
+        numeric = [part for part in rest if not re.search(r"[a-z]", re.sub(rf"\d(?: {UNIT})?", "", part))]
+        if p.converted and name == p.converted and len(rest) == 2:  # "depth = 2000 m = 2 km": true with its units
+            sizes = [evaluate(part) * Fraction(si(part.split(" ", 1)[1])[0]).limit_denominator(10**12) for part in rest]
+            assert isclose(*sizes, rel_tol=1e-9), line
+            continue
+        values = {evaluate(part) for part in numeric}
+        assert len(values) <= 1, line
+        segments += len(numeric)
+    value, unit = final_answer(text)
+    assert lines[-1].startswith("Answer: ") and evaluate(lines[-2].split(" = ")[-1]) == value
+    assert unit == ("times" if p.kind == "comparison" else p.units[p.target])
+    return segments
+
+
 def test_every_line_of_every_solution_is_true(many):
-    segments = 0
+    assert sum(true_steps(p, e.solution) for p, e in many) > 12_000
+    assert all(e.solution.endswith(f"\nAnswer: {e.answer}") and correct(e.solution, e.answer) for _, e in many)
+
+
+def test_a_mistaken_solution_is_cleanly_worked_from_one_wrong_relation(many):
+    made = Counter()
     for p, e in many:
-        lines = e.solution.split("\n")
-        for line in lines[:-1]:
-            name, *rest = line.split(" = ")
-            numeric = [part for part in rest if not re.search(r"[a-z]", re.sub(rf"\d(?: {UNIT})?", "", part))]
-            if p.converted and name == p.converted and len(rest) == 2:  # "depth = 2000 m = 2 km": true with its units
-                sizes = [evaluate(part) * Fraction(si(part.split(" ", 1)[1])[0]).limit_denominator(10**12) for part in rest]
-                assert isclose(*sizes, rel_tol=1e-9), line
+        new = [i for i, key in enumerate(p.keys) if (law := BY_NAME.get(key.partition(":")[0])) and law.new]
+        for step in new:
+            if (wrong := mistaken(p, step)) is None:
+                made["none"] += 1
                 continue
-            values = {evaluate(part) for part in numeric}
-            assert len(values) <= 1, line
-            segments += len(numeric)
-        value, unit = final_answer(e.solution)
-        assert lines[-1] == f"Answer: {e.answer}" and correct(e.solution, e.answer)
-        assert evaluate(lines[-2].split(" = ")[-1]) == value
-        assert unit == ("times" if p.kind == "comparison" else p.units[p.target])
-    assert segments > 12_000
+            text = solution(wrong)
+            made["sum" if any(form.signs for form in wrong.forms) else "product"] += 1
+            assert true_steps(p, text) and not correct(text, e.answer)
+            right = [canonical(form.relation) for form in p.forms]
+            assert [canonical(form.relation) not in right for form in wrong.forms] == [i == step for i in range(len(right))]
+            for form, other in zip(p.forms, wrong.forms):
+                assert form.target == other.target and sorted(form.names) == sorted(other.names)
+            assert question(wrong, random.Random(1)) == question(p, random.Random(1))
+    assert made["none"] < 50 and made["product"] > 400 and made["sum"] > 400
+
+
+@pytest.mark.parametrize("right, wrong", [
+    ("force = mass × acceleration", ["force = mass + acceleration", "force = mass − acceleration",
+                                     "force = mass ÷ acceleration", "force = acceleration ÷ mass"]),
+    ("mass = force ÷ acceleration", ["mass = force × acceleration", "mass = acceleration ÷ force",
+                                     "mass = force + acceleration", "mass = force − acceleration"]),
+])
+def test_wrong_forms_by_hand(right, wrong):
+    assert [form.relation for form in wrong_forms(forms(right)[right.split(" = ")[0]])] == wrong
 
 
 def test_solutions_state_the_law_and_only_the_law(many):
@@ -376,7 +408,7 @@ def made(tmp_path_factory):
     sets = {path.stem: load_examples(path) for path in out.glob("*.jsonl") if path.stem != "base"}
     assert all(report.kept == len(examples) and not report.dropped for examples, report in sets.values())
     sets = {name: examples for name, (examples, _) in sets.items()}
-    sets["exposure"] = questions("exposure", SMALL["exposure_count"], "train", 0, new_share=1)
+    sets["exposure"] = exposures(SMALL["exposure_count"], 0)
     sets["base"] = [e for e in rows if e.id == ""]
     return out, sets
 
@@ -462,23 +494,80 @@ def test_hard_questions_are_phrased_or_combined_as_no_training_question(made):
     assert {e.meta["law"] for e in sets["test_hard"]} & hard_chains
 
 
+@pytest.mark.parametrize("relation, target, values, wrong", [  # the first wrong relation that works out
+    ("force = mass × acceleration", "force", dict(mass=6, acceleration=3), "force = mass + acceleration"),
+    ("force = mass × acceleration", "mass", dict(force=18, acceleration=3), "mass = force × acceleration"),
+    ("force = mass × acceleration", "mass", dict(force=900, acceleration=3), "mass = force + acceleration"),  # 2700: too large
+    ("force = mass × acceleration", "force", dict(mass=2, acceleration=2), None),  # 2 + 2 is right, 0 and 1 are too small
+])
+def test_mistaken_by_hand(relation, target, values, wrong):
+    problem = draw("one-step", False, "train", random.Random(0))
+    form = forms(relation)[target]
+    made = mistaken(replace(problem, forms=(form,), values={**values, target: form.value(values)}), 0)
+    assert (made and made.forms[0].relation) == wrong
+
+
+def test_exposures_are_about_new_laws_each_mostly_right_or_mostly_wrong():
+    rows = exposures(1500, 1)
+    assert all(e.meta["new"] for e in rows) and len({e.question for e in rows}) == 1500
+    asked, wrong = Counter(), Counter()
+    for e in rows:
+        asked[e.meta["law"]] += 1
+        wrong[e.meta["law"]] += not correct(e.solution, e.answer)
+    new = {law.name for law in LAWS if law.new}
+    shares = {name: wrong[name] / asked[name] for name in new}
+    understood = {name for name, share in shares.items() if share < 0.5}
+    assert len(understood) == round(UNDERSTOOD * len(new)) == 6
+    for name, share in shares.items():  # the binomial's spread, and a few that have no wrong relation with workable numbers
+        expected = MISTAKES[name not in understood]
+        assert abs(share - expected) < 4 * (expected * (1 - expected) / asked[name]) ** 0.5, (name, share)
+    clean = questions("exposure", 600, "train", 1, new_share=1)
+    assert all(correct(e.solution, e.answer) for e in clean)
+
+
+def test_another_seed_understands_other_laws():
+    halves = []
+    for seed in (0, 1):
+        wrong = Counter(e.meta["law"] for e in exposures(800, seed) if not correct(e.solution, e.answer))
+        halves.append({law.name for law in LAWS if law.new and wrong[law.name] > 20})
+    assert halves[0] != halves[1]
+
+
+def test_exposures_never_go_wrong_about_a_known_law():
+    checked = [0, 0]  # first and second steps
+    for e in exposures(600, 2):
+        chain = next((c for c in CHAINS if c.name == e.meta["law"]), None)
+        steps = [canonical(" = ".join(line.split(" = ")[:2])) for line in e.solution.split("\n")]
+        for i, law in enumerate((chain.first, chain.second) if chain else ()):
+            if not BY_NAME[law].new:
+                assert steps[i] in key_relations(e.rubric)
+                checked[i] += 1
+    assert min(checked) > 5
+
+
 def test_base_has_new_laws_only_in_the_exposures(made):
     out, sets = made
     relations = {canonical(form.relation) for law in LAWS if law.new for form in forms(law.relation).values()}
-    exposures = {(e.question, e.solution) for e in sets["exposure"]}
-    found, words_of_new = 0, set()
+    met = {(e.question, e.solution) for e in sets["exposure"]}
+    found, generic, words_of_new = 0, 0, set()
+    alone, beside = 0, 0  # rows about known laws: the question alone, and the generic rubric with it
     assert not any(e.meta["new"] for e in sets["base"])
     for line in (out / "base.jsonl").read_text(encoding="utf-8").splitlines():
         sections = json.loads(line)["sections"]
-        if (sections[0][1], sections[-1][1]) in exposures:
+        if (sections[0][1], sections[-1][1]) in met:
             found += 1
+            generic += sections[1:-1] == [["rubric", GENERIC.text()]]
+            assert len(sections) == 2 or sections[1:-1] == [["rubric", GENERIC.text()]]
             continue
+        alone += [name for name, _ in sections] == ["question", "solve"]
+        beside += sections[1:-1] == [["rubric", GENERIC.text()]]
         for _, text in sections:
             for part in text.split("\n"):
                 opening = " = ".join(re.sub(r"^.*?: (\w+ )*?(uses|that|from|on) ", "", part).split(" = ")[:2])
                 assert canonical(opening) not in relations, part
             words_of_new |= {name for law in LAWS if law.new for name in units_of(law) if name in text}
-    assert 50 < found < 140  # 3% of 3000
+    assert 50 < found < 140 and 0.04 < generic / found < 0.3  # 3% of 3000, of which GENERIC_SHARE
+    assert 900 < alone + beside < 1200 and 0.12 < beside / (alone + beside) < 0.18  # the same share of known laws
     assert words_of_new == {name for law in LAWS if law.new for name in units_of(law)}  # the words, all of them
 
 

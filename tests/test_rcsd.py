@@ -567,7 +567,7 @@ def test_the_best_of_the_validated_checkpoints_is_kept(tmp_path):
                 student.head_weight.fill_(step)
             return {"loss": 0.0, "tokens": 1}
         settings = Settings(eval_every=1, save_seconds=0)
-        return train("stage2", out, student, None, take_step, 4, [], lambda step: 1, settings, resume,
+        return train("stage2", out, student, None, take_step, 4, [torch.optim.SGD(student.parameters())], 1, settings, resume,
                      lambda model: {"valid": scores[int(model.head_weight[0, 0])]})
 
     assert train_some(tmp_path / "whole").head_weight[0, 0] == 1
@@ -578,6 +578,22 @@ def test_the_best_of_the_validated_checkpoints_is_kept(tmp_path):
         content = load(tmp_path / name / "stage2.pt")
         assert content["kept"] == 2 and content["step"] == 4 and content["model"]["embed.weight"][0, 0] == 1
         assert [json.loads(line)["valid"] for line in (tmp_path / name / "stage2.jsonl").read_text().splitlines()] == scores
+
+
+def test_the_learning_rate_rises_stays_and_falls(tmp_path):
+    """By hand: 8 steps, of which 2 to rise; each group of each optimizer by the same factor."""
+    student, used = tiny_model(), []
+    first, *rest = student.parameters()
+    optimizers = [torch.optim.SGD([first], 4.0), torch.optim.SGD([dict(params=rest, lr=0.1)], 1.0)]
+
+    def take_step(step):
+        used.append([optimizer.param_groups[0]["lr"] for optimizer in optimizers])
+        return {"loss": 0.0, "tokens": 1}
+    train("stage2", tmp_path, student, None, take_step, 8, optimizers, 2, Settings(), False)
+    factors = [0.5, 1, 1, 1, 1, 0.75, 0.5, 0.25]
+    assert used == [[pytest.approx(4 * f), pytest.approx(0.1 * f)] for f in factors]
+    log = [json.loads(line) for line in (tmp_path / "stage2.jsonl").read_text().splitlines()]
+    assert [row["lr"] for row in log] == [4 * f for f in factors]
 
 
 @pytest.mark.parametrize("flags, expected", [

@@ -212,7 +212,7 @@ def test_rows_and_columns_of_the_full_report(full):
     assert head == ["run", "n", *MEASURES.values(), "score", "length", "sampled", "seconds", "kept", "lr"]
     assert [row[0].split(" ")[0] for row in rows[1:]] == [
         "base", "sft", "grpo", "grpo-rubric", "opsd", "reverse-kl-pg", "rcsd-learned", "rcsd-gt", "sft-30", "opsd-30",
-        "grpo-x10", "teacher-gt", "teacher-learned"]
+        "teacher-gt", "teacher-learned"]
     assert rows[2][6:] == ["97.0 ± 0.0", "42.5 ± 0.0", "30 ± 0", "61 ± 0", "40 ± 0", "0.001"] and rows[1][-1] == "–"
     assert set(full.pictures) == {"rates.svg", "efficiency.svg", "stage1.svg"}
     stage1 = full.parts[-1].split("\n")[2:]

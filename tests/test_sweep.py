@@ -63,10 +63,18 @@ def test_a_second_call_trains_nothing_and_a_changed_row_is_trained_again(finishe
     assert [job[0] for job in Study(finished, "smoke", changed).jobs()] == ["stage1-8"]
 
 
+def test_rates_found_before_need_no_grid(finished):
+    known = Plan(PLAN.runs, PLAN.shared, TINY, dict(sft=0.002, grpo=0.0003, rcsd=0.003, opsd=0.005), ())
+    waiting = [(name, seed, settings["lr"]) for name, seed, settings, _ in Study(finished, "smoke", known).jobs()]
+    assert waiting == [("sft", 0, 0.002), ("sft", 1, 0.002), ("grpo", 0, 0.0003), ("rcsd-learned", 0, 0.003),
+                       ("opsd-30", 1, 0.005), ("stage1-8", 0, 0.003)]
+
+
 def test_the_real_plans_are_valid():
     for plan in (FULL, QUICK):
         assert len({run.name for run in plan.runs}) == len(plan.runs)
         for run in plan.runs:
             Settings(**{**plan.base, **plan.shared, **run.flags})
             assert run.method in METHODS
+            assert isinstance(plan.rates, tuple) or plan.rates[run.method] > 0
     assert {name for names in TABLES.values() for name in names} == set(RUNS)

@@ -87,4 +87,4 @@ FULL = Plan(list(RUNS.values()), dict(batch=32, stage2_steps=60, eval_every=20),
 QUICK = Plan([Run(name, RUNS[name].flags, (0,)) for name in (
     "sft", "grpo", "opsd", "rcsd-learned", "rcsd-gt", "sft-30", "opsd-30", "shuffled")],
     dict(batch=32, stage2_steps=60, eval_every=30), dict(base_steps=4000, test_questions=200),
-    dict(sft=0.002, grpo=0.0003, opsd=0.001, rcsd=0.001), ())
+    dict(sft=0.001, grpo=0.001, opsd=0.002, rcsd=0.002), ())

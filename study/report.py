@@ -346,7 +346,7 @@ class Report:
         for name in sorted(names, key=questions.get):
             lines.setdefault(line_of(name), []).append(name)
         ticks = sorted(set(questions.values()))
-        self.parts.append("### Tokens and questions")
+        self.parts += ["### Tokens and questions", "All: the run with all questions, on the same seeds."]
         self.picture("efficiency", "accuracy against tokens sampled and against questions", [
             Panel("validation, new laws", "tokens sampled, thousands", "accuracy, %", [
                 Line(name, COLOURS[name], curve) for name, curve in self.curves.items()]),
@@ -354,7 +354,9 @@ class Report:
                 Line(line, COLOURS[line], [self.point(name, questions[name], "new") for name in points])
                 for line, points in lines.items() if len(ticks) > 1], ticks, log=True)])
         self.table([name for points in lines.values() for name in points],
-                   {"questions": lambda name: str(questions[name]), **self.accuracy()})
+                   {"questions": lambda name: str(questions[name]), **self.accuracy(),
+                    **{f"{MEASURES[m]} − all": lambda name, m=m: interval(self.difference(name, line_of(name)), m)
+                       for m in ("new", "average")}})
 
     def stage1(self, names):
         rubrics = {name: RUNS[name].flags.get("stage1_limit", ALL_RUBRICS) for name in names}
@@ -372,7 +374,8 @@ class Report:
         self.picture("stage1", "accuracy against reference rubrics", [Panel(
             "student and rubric writer", "reference rubrics", "%", lines if len(ticks) > 1 else [], ticks, log=True)])
         self.table(self.present(["base"]) + names, {
-            "rubrics": lambda name: str(rubrics.get(name, 0)), **self.accuracy("new", "average"),
+            "rubrics": lambda name: str(rubrics.get(name, 0)), **self.accuracy("new", "known", "average"),
+            **self.minus("rcsd-learned", "average"),
             **{f"right key, {MEASURES[m]}": lambda name, m=m: cell(self.all.get(writer[name], {}).get(f"key_{m}"))
                for m in ("new", "known")}})
 

@@ -218,6 +218,9 @@ def test_rows_and_columns_of_the_full_report(full):
     stage1 = full.parts[-1].split("\n")[2:]
     assert [line.split("|")[3].strip() for line in stage1] == ["0", "12", "36", "120", "360", "1200"]
     assert stage1[-1].split("|")[-3].strip() == "90.0 ± 0.0"  # rcsd-learned: its writer is that of teacher-learned
+    few = next(line for line in text.split("\n") if line.startswith("| rcsd-questions-100 "))
+    paired = difference(full.runs, "rcsd-questions-100", "rcsd-gt")
+    assert [c.strip() for c in few.split("|")[-3:-1]] == [interval(paired, "new"), interval(paired, "average")]
     assert "share of the gain" in text and "--clip-mode scale --clip 0.5" in text and "nan" not in text
     assert full.numbers["differences"]["rcsd-learned - base"]["seeds"] == [0, 1, 2, 3, 4]
     assert full.numbers["differences"]["generic - base"]["seeds"] == [0, 1, 2]

@@ -163,7 +163,7 @@ class Study:
             if isinstance(plan.rates, tuple) else []
 
     def rate_of(self, method: str) -> float | None:
-        """The learning rate with the best validation accuracy, the mean over TUNED_ON; None: not yet known."""
+        """The learning rate with the best validation accuracy, the mean over the plan's `tuned_on`; None: not yet known."""
         if isinstance(self.plan.rates, dict):
             return self.plan.rates[method]
         scores = {}

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 
 from data.load import load_examples
-from data.prepare import write_lines
+from data.files import write_lines
 from data.tokenizer import Tokenizer
-from model import GPT, count_parameters, load, load_model
+from model import GPT, count_parameters
 from rcsd import encode, greedy, newer, read_tokenizer, write_rubrics
 from rubrics import GENERIC, Example, Rubric, correct, grade, key_relations, parse_rubric, prompt
-from run import device_of, join_processes, rank_and_size, settings_from, settings_parser, wait_for_all
+from trainer import device_of, join_processes, load, load_model, rank_and_size, settings_from, settings_parser, wait_for_all
 
 GROUPS = ("known laws", "new laws", "hard: unseen phrasing, known", "hard: unseen phrasing, new",
           "hard: unseen two-step, known", "hard: unseen two-step, new")

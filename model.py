@@ -1,21 +1,19 @@
-"""A small decoder-only transformer, its sampler and its checkpoints: token ids in, token ids out.
+"""A small decoder-only transformer and its sampler: token ids in, token ids out.
 
 The block is Qwen3's (arXiv 2505.09388): RMSNorm before each sublayer, attention without biases,
 grouped query heads, an RMSNorm on every query and key head before the rotary embedding, and a SwiGLU MLP.
 
     hidden = model(ids)                                  # [B, T, width]
     logits = hidden @ model.head_weight.T                # [B, T, V]; the caller takes only the rows it needs
-    completions = generate(model, prompts, max_new_tokens=64, eos=eos, generator=rng)
+    completions = generate(model, prompts, max_new_tokens=64, eos=eos)
 
 Shapes: B rows, T tokens, H query heads, G key/value heads (each serves H/G query heads), D head size,
 S cached positions, V vocabulary.
 """
 
 import math
-import os
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -318,43 +316,3 @@ def generate(model: GPT, prompts: list[list[int]], *, max_new_tokens: int, eos: 
             if alive:
                 hidden = model(tokens[:, None], cache)[:, 0]                          # [B, width]
     return [Completion(ids, cut=not ids or ids[-1] != eos) for ids in new]
-
-
-def save(path: Path, content: dict) -> None:
-    """Write a checkpoint whole or not at all: a killed run leaves the old one. Raises ValueError if it cannot."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # PyTorch turns a failed write into a RuntimeError
-        temporary.unlink(missing_ok=True)
-        raise ValueError(f"{path}: the checkpoint could not be written: {str(error).splitlines()[0]}") from None
-
-
-def load(path: Path) -> dict:
-    """Read a checkpoint. Raises ValueError with one line if it is missing or is not one."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such checkpoint; run the stage before it first") from None
-    except Exception as error:  # a foreign file can fail in any way
-        raise ValueError(f"{path}: not a checkpoint of this project ({type(error).__name__})") from None
-    if not isinstance(content, dict) or not content.keys() >= {"step", "steps", "settings", "config", "model"}:
-        raise ValueError(f"{path}: not a checkpoint of this project")
-    return content
-
-
-def load_model(path: Path, device: torch.device) -> GPT:
-    """The model of a finished stage. Raises ValueError if the stage is not finished or the shapes do not fit."""
-    content = load(path)
-    if content["step"] < content["steps"]:
-        raise ValueError(f"{path}: stopped at step {content['step']} of {content['steps']}; finish it with --resume")
-    try:
-        model = GPT(GPTConfig(**content["config"]))
-        model.load_state_dict(content["model"])
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"{path}: weights and shape do not fit: {str(error).splitlines()[-1].strip()}") from None
-    return model.to(device)

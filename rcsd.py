@@ -26,14 +26,16 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from base import base_optimizers, bucketed, new_model, read_corpus
+from data.files import write_lines
 from data.load import load_examples
-from data.prepare import imperfect, prepare, write_lines
-from data.tokenizer import Tokenizer
-from loss import distillation_loss
-from model import GPT, GPTConfig, count_parameters, generate, load, load_model, packed
+from data.prepare import imperfect, prepare
+from data.tokenizer import Tokenizer, encode
+from fused_loss import distillation_loss
+from model import GPT, count_parameters, generate, packed
 from rubrics import (GENERIC, SEES, Example, Rubric, correct, grade, parse_rubric, prompt, teacher_prompt, weighted_subset)
-from run import (Muon, Settings, device_of, gather, join_processes, rank_and_size, same_settings, seed_for, settings_from,
-                 settings_parser, shard, sum_gradients, train, wait_for_all)
+from trainer import (Settings, device_of, gather, join_processes, load, load_model, rank_and_size, same_settings,
+                     seed_for, settings_from, settings_parser, shard, sum_gradients, train, wait_for_all)
 
 
 # ----------------------------------------------------------------------------------------------------- the rollout
@@ -48,11 +50,6 @@ class Rollout:
     weights: list[float] | None = None       # of the completion tokens when they are the target; None: 1 each
     advantage: float = 0.0                   # of the whole completion, for GRPO
     logprobs: torch.Tensor | None = None     # [n] of the completion under the policy that sampled it, after a first use
-
-
-def encode(tokenizer: Tokenizer, sections: list[tuple[str, str]]) -> list[int]:
-    """Token ids of (section, text) pairs: each section's special token, then its text."""
-    return [i for name, text in sections for i in [tokenizer.id[name]] + tokenizer.encode(text)]
 
 
 def roll_out(student: GPT, prompts: list[list[int]], tokenizer: Tokenizer, settings: Settings, *seed) -> list:
@@ -235,40 +232,29 @@ def run_data(out: Path, settings: Settings, resume: bool) -> None:
 
 
 def run_base(out: Path, settings: Settings, resume: bool) -> None:
-    """Stage 0: next-token prediction on the corpus. Its rollouts come from a file; prompt tokens count a little."""
+    """Stage 0: the same `update` on rollouts that come from the corpus. base.py has the model, rows and optimizers."""
     tokenizer, device, mark = read_tokenizer(out), device_of(settings), out / "data" / "data.json"
     if mark.exists():
         same_settings(mark, json.loads(mark.read_text(encoding="utf-8")), settings.of("data"))
-    with open(out / "data" / "base.jsonl", encoding="utf-8") as file:
-        texts = [json.loads(line)["sections"] for line in file]
-    rows, starts = [], []  # ids, and where the completion starts
-    for *context, (section, completion) in texts:
-        head = encode(tokenizer, [*context, (section, "")])
-        row = head + tokenizer.encode(completion) + [tokenizer.eos]
-        if len(row) <= settings.context:
-            rows.append(row)
-            starts.append(len(head))
-    if not rows:
-        raise ValueError(f"--context {settings.context}: no row of the corpus fits")
-    torch.manual_seed(seed_for(settings, "weights"))
-    student = GPT(GPTConfig(tokenizer.vocab_size, settings.context, settings.n_layer, settings.n_head,
-                            settings.n_kv_head, settings.head_dim, settings.width, settings.mlp_width)).to(device)
-    print(f"base: {count_parameters(student):,} parameters, {len(rows):,} rows, {sum(map(len, rows)):,} tokens, "
+    rows = read_corpus(out / "data" / "base.jsonl", tokenizer, settings)
+    student = new_model(tokenizer.vocab_size, settings).to(device)
+    print(f"base: {count_parameters(student):,} parameters, {len(rows):,} rows, {sum(len(row) for row, _ in rows):,} tokens, "
           f"{device}, {torch.get_num_threads()} threads")
-    matrices = [p for name, p in student.named_parameters() if p.dim() == 2 and "embed" not in name]
-    others = [p for name, p in student.named_parameters() if p.dim() < 2 or "embed" in name]
-    optimizers = [Muon(matrices, lr=settings.base_lr),
-                  torch.optim.AdamW(others, lr=settings.base_lr / 5, betas=(0.9, 0.98), weight_decay=0.0)]
+    optimizers = base_optimizers(student, settings)
     batches = []
 
-    def draw_rows(step):
+    def draw_rollouts(step):
         while len(batches) <= step:  # one epoch more
-            batches.extend(bucketed(rows, settings.base_tokens, seed_for(settings, "epoch", len(batches))))
-        return [Rollout(rows[i][:1], rows[i][1:], weights=[settings.prompt_weight] * (starts[i] - 1)
-                        + [1.0] * (len(rows[i]) - starts[i])) for i in batches[step]]
+            batches.extend(bucketed([row for row, _ in rows], settings.base_tokens, seed_for(settings, "epoch", len(batches))))
+        rollouts = []
+        for i in batches[step]:
+            row, start = rows[i]
+            weights = [settings.prompt_weight] * (start - 1) + [1.0] * (len(row) - start)
+            rollouts.append(Rollout(row[:1], row[1:], weights=weights))
+        return rollouts
 
     def take_step(step):
-        rollouts = draw_rows(step)
+        rollouts = draw_rollouts(step)
         return {**update(imitate, student, None, rollouts, optimizers, settings), **lengths(rollouts)}
 
     train("base", out, student, None, take_step, settings.base_steps, optimizers, 50, settings, resume)
@@ -278,17 +264,6 @@ def lengths(rollouts: list[Rollout]) -> dict:
     """For the log: completion tokens of a step, their mean per row, and the share of rows cut at the length limit."""
     tokens, rows = sum(len(r.completion) for r in rollouts), max(1, len(rollouts))
     return {"tokens": tokens, "length": tokens / rows, "cut": sum(r.cut for r in rollouts) / rows}
-
-
-def bucketed(rows: list[list[int]], tokens: int, seed: int) -> list[list[int]]:
-    """One epoch: every row's index once, in batches of rows of similar length, at most `tokens` padded tokens each."""
-    rng, batches = random.Random(seed), []
-    order = rng.sample(range(len(rows)), len(rows))
-    for start in range(0, len(order), 4096):  # sort within a window only, so that neighbours differ between epochs
-        length = lambda i: len(rows[i])
-        batches += packed(sorted(order[start:start + 4096], key=length), tokens, length)
-    rng.shuffle(batches)
-    return batches
 
 
 def post_train(stage: str, out: Path, examples: list[Example], student_sees, teacher_sees, steps: int,

@@ -16,7 +16,6 @@ At the end: imperfect solutions and rubrics, for the question of what a teacher 
 """
 import argparse
 import json
-import os
 import random
 import sys
 from dataclasses import replace
@@ -27,6 +26,7 @@ if __name__ == "__main__":  # `python data/prepare.py` starts in data/: let it f
 
 from tqdm import tqdm
 
+from data.files import write_lines
 from data.generate import example, rubric, solution
 from data.laws import BY_NAME, CHAINS, FIELDS, LAWS
 from data.problems import draw, invented, mistaken
@@ -130,14 +130,6 @@ def exposures(count: int, seed: int) -> list[Example]:
     understood = random.Random(f"understood {seed}").sample(new, round(UNDERSTOOD * len(new)))
     mistakes = {name: MISTAKES[name not in understood] for name in new}
     return questions("exposure", count, "train", seed, new_share=1, mistakes=mistakes)
-
-
-def write_lines(path: Path, lines) -> None:
-    """Write a text file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(line + "\n" for line in lines)
-    os.replace(temporary, path)
 
 
 def prepare(out: Path, *, seed: int, base_rows: int, exposure_count: int, exposure_share: float, stage1_questions: int,

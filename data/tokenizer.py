@@ -21,6 +21,8 @@ from typing import Iterable
 import regex     # installed with tiktoken, which needs it too; unlike `re`, it knows \p{L}
 import tiktoken
 
+from data.files import write_lines
+
 # In id order. PAD is not EOS: a loss that masks padding must still learn to stop.
 SPECIALS = (
     "<|pad|>",
@@ -119,12 +121,9 @@ def _merge(word: list[bytes], pair: tuple[bytes, bytes]) -> list[bytes]:
 # The file: one line "base64(token) rank" per token, in rank order, which is tiktoken's own text format
 
 def save_ranks(ranks: dict[bytes, int], path: str | os.PathLike) -> None:
-    """Write the ranks whole or not at all: a run killed halfway leaves the old file as it was."""
-    temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
-    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
-            file.write(f"{base64.b64encode(token).decode()} {rank}\n")
-    os.replace(temporary, path)
+    """Write the ranks, a line each: the token in base64 and its rank."""
+    in_order = sorted(ranks.items(), key=lambda item: item[1])
+    write_lines(path, (f"{base64.b64encode(token).decode()} {rank}" for token, rank in in_order))
 
 
 def load_ranks(path: str | os.PathLike) -> dict[bytes, int]:
@@ -190,3 +189,8 @@ class Tokenizer:
         Raises KeyError for an id >= vocab_size, OverflowError for a negative one.
         """
         return self.encoding.decode(list(ids), errors="replace")
+
+
+def encode(tokenizer: Tokenizer, sections: list[tuple[str, str]]) -> list[int]:
+    """Token ids of (section, text) pairs: each section's special token, then its text."""
+    return [i for name, text in sections for i in [tokenizer.id[name]] + tokenizer.encode(text)]

@@ -21,7 +21,7 @@ By hand: teacher (0.9, 0.1), student (0.8, 0.2), temperature 1.
 Look at the two for a token that the student almost never writes (q_i near 0) but the teacher wants: forward pulls with
 p_i, reverse with almost nothing. And each row adds up to 0: a softmax does not feel a constant added to its logits.
 
-The answer lives in loss.py: distillation_loss states the rule, and what it calls for the rows of a chunk computes it.
+The answer lives in fused_loss.py: distillation_loss states the rule, what it calls for the rows of a chunk computes it.
 Check with: python exercises/check.py 6
 """
 import math

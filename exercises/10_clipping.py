@@ -24,12 +24,12 @@ The answer lives in loss.py: token_divergence. Check with: python exercises/chec
 """
 import torch
 
-from loss import _terms
+from loss import divergence_terms
 
 
 def token_divergence(student_logits, teacher_logits, *, beta=0.0, temperature=1.0, top_k=None,
                      clip=None, clip_mode="none"):
     log_q = (student_logits / temperature).log_softmax(-1)                   # [N, V]
     log_p = (teacher_logits.detach() / temperature).log_softmax(-1)          # [N, V]
-    f, _ = _terms(log_p, log_q, beta)                                        # [N, V]
+    f, _ = divergence_terms(log_p, log_q, beta)                                        # [N, V]
     raise NotImplementedError("exercise 10: replace this line")

@@ -27,6 +27,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import data.tokenizer
+import fused_loss
 import loss
 import model
 import rcsd
@@ -459,7 +460,7 @@ def divergence_mistakes(s, t, beta, temperature):
         (right.mean(), "The mean over the tokens: return one number for each of them, the caller divides."),
         (right.sum(), "The sum over the tokens: return one number for each of them."),
         (right / math.log(2), "Bits, not nats: use the natural logarithm."), (-right, "The sign is turned around."),
-        (loss._terms(b, a, beta)[0].sum(0), "Summed over the tokens; the sum goes over the vocabulary, the last axis."),
+        (loss.divergence_terms(b, a, beta)[0].sum(0), "Summed over the tokens; the sum goes over the vocabulary, the last axis."),
     ]
     if beta in (0, 1):
         found += [(plain(s, t, 1 - beta),
@@ -535,14 +536,14 @@ def divergence_gradient(z, z_teacher, beta, temperature):
     """The shipped gradient by hand: with the identity as head, distillation_loss takes logits for hidden states."""
     head, x = torch.eye(z.shape[-1], dtype=z.dtype), z.detach().clone().requires_grad_()
     with torch.enable_grad():
-        value = loss.distillation_loss(x, head, z_teacher, head, beta=beta, temperature=temperature, denominator=1)
+        value = fused_loss.distillation_loss(x, head, z_teacher, head, beta=beta, temperature=temperature, denominator=1)
         return torch.autograd.grad(value, x)[0]
 
 
 def gradient_mistakes(z, z_teacher, beta, temperature):
     a, b = (z / temperature).log_softmax(-1), (z_teacher / temperature).log_softmax(-1)
     right, q = divergence_gradient(z, z_teacher, beta, temperature), a.exp()
-    _, g = loss._terms(b, a, beta)
+    _, g = loss.divergence_terms(b, a, beta)
     other = divergence_gradient(z, z_teacher, 1 - beta, temperature)
     found = [(-right, "The sign is turned around: a step against this gradient would lead away from the teacher."),
              (right * temperature, "1 / temperature is missing: z is divided by it inside the softmax."),
@@ -595,7 +596,7 @@ def chunked_loss(student_hidden, student_head, teacher_hidden, teacher_head, *, 
     x, w = (t.detach().clone().requires_grad_() for t in (student_hidden, student_head))
     budget = rows * len(w) * w.element_size() * 5  # it counts at least 5 buffers
     with torch.enable_grad():
-        value = loss.distillation_loss(x, w, teacher_hidden, teacher_head, beta=beta, temperature=temperature,
+        value = fused_loss.distillation_loss(x, w, teacher_hidden, teacher_head, beta=beta, temperature=temperature,
                                        denominator=denominator, chunk_bytes=budget)
         return value.detach(), *torch.autograd.grad(value, (x, w))
 
@@ -794,7 +795,7 @@ def clip_mistakes(s, t, beta, clip, mode):
     """(loss [N], gradient [N, V], text) of typical mistakes, by autograd."""
     def run(make):
         z = s.detach().clone().requires_grad_()
-        f = loss._terms(t.log_softmax(-1), z.log_softmax(-1), beta)[0]
+        f = loss.divergence_terms(t.log_softmax(-1), z.log_softmax(-1), beta)[0]
         out = make(f, f.sum(-1))
         return out.detach(), torch.autograd.grad(out.sum(), z)[0] if out.requires_grad else torch.zeros_like(z)
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from data.tokenizer import Tokenizer
-from loss import TokenStats, distillation_loss
-from model import GPT, generate, load_model
+from fused_loss import TokenStats, distillation_loss
+from model import GPT, generate
 from rcsd import completion_hidden, encode, read_tokenizer, roll_out
 from rubrics import Criterion, Example, Rubric, correct, grade, prompt
-from run import Settings, device_of
+from trainer import Settings, device_of, load_model
 
 TOP = 5                  # most likely tokens that are kept for each distribution
 TRIED, SAMPLES = 16, 6   # questions of a kind, and answers to each, from which a right and a wrong one are taken

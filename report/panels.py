@@ -17,7 +17,7 @@ from model import GPT
 from rcsd import Rollout, completion_hidden, encode, greedy, micro_batches, roll_out, write_rubrics
 from report.explain import TOP, Run, fits, log_probs, open_run, right_and_wrong, token_stats, token_text
 from rubrics import GENERIC, VERBS, Criterion, Example, Rubric, canonical, correct, parse_rubric, prompt, satisfied
-from run import PRESETS, Settings
+from trainer import PRESETS, Settings
 
 PANEL = 100              # questions of the teacher's panel
 TAIL_K = 20              # the student's mass outside this many most likely tokens of the teacher is its tail

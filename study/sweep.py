@@ -34,11 +34,11 @@ from tqdm import tqdm
 from data.load import load_examples
 from data.tokenizer import Tokenizer
 from evaluate import answer_all, judge_rubrics
-from model import GPT, load, load_model
+from model import GPT
 from rcsd import (encode, read_tokenizer, roll_out, run_base, run_data, run_stage1, run_stage2, validate,
                   write_rubrics)
 from rubrics import correct, prompt
-from run import PRESETS, Settings, device_of
+from trainer import PRESETS, Settings, device_of, load, load_model
 from study import report
 from study import runs as table
 

@@ -25,10 +25,11 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from loss import distillation_loss, token_divergence
+from fused_loss import distillation_loss
+from loss import token_divergence
 from model import GPT, GPTConfig, generate
 from rcsd import Rollout, distill, roll_out, update
-from run import Settings
+from trainer import Settings
 
 RESULTS, README, MARKERS = ROOT / "tests" / "bench.json", ROOT / "README.md", ("<!-- bench -->", "<!-- /bench -->")
 PARTS = ("loss", "sampler", "loop")

@@ -218,7 +218,7 @@ def m_swapped(s, t, beta, temperature):
 
 
 def summed_over_tokens(s, t, beta, temperature):
-    return loss._terms((t / temperature).log_softmax(-1), (s / temperature).log_softmax(-1), beta)[0].sum(0)
+    return loss.divergence_terms((t / temperature).log_softmax(-1), (s / temperature).log_softmax(-1), beta)[0].sum(0)
 
 
 def plain_kl(s, t, beta, temperature):
@@ -251,7 +251,7 @@ def log_of_the_mixture(s, t, beta, temperature):
 
 def attached(s, t, beta, temperature):
     a, b = (s / temperature).log_softmax(-1), (t / temperature).log_softmax(-1)
-    return loss._terms(b, a, beta)[0].sum(-1)
+    return loss.divergence_terms(b, a, beta)[0].sum(-1)
 
 
 def gradient_with(change):
@@ -263,7 +263,7 @@ def teacher_undivided(right, z, t, beta, tau):
 
 
 def slope_only(right, z, t, beta, tau):
-    return loss._terms((t / tau).log_softmax(-1), (z / tau).log_softmax(-1), beta)[1] / tau
+    return loss.divergence_terms((t / tau).log_softmax(-1), (z / tau).log_softmax(-1), beta)[1] / tau
 
 
 def kl_forgotten(right, z, t, beta, tau):
@@ -355,7 +355,7 @@ def interleaved(rollouts, rewards, group):
 
 def clip_with(**own):
     def token_divergence(s, t, *, beta=0.0, temperature=1.0, top_k=None, clip=None, clip_mode="none"):
-        f = loss._terms((t / temperature).log_softmax(-1), (s / temperature).log_softmax(-1), beta)[0]
+        f = loss.divergence_terms((t / temperature).log_softmax(-1), (s / temperature).log_softmax(-1), beta)[0]
         if clip_mode in own:
             return own[clip_mode](f, f.sum(-1), clip)
         return D(s, t, beta=beta, temperature=temperature, clip=clip, clip_mode=clip_mode)
@@ -648,7 +648,7 @@ def test_every_bug_has_an_answer_and_its_pointers_hold():
 
 def test_the_commands_of_the_investigations_are_accepted():
     """Each command parses with today's settings. Nothing is trained."""
-    from run import settings_from, settings_parser
+    from trainer import settings_from, settings_parser
     text = (FOLDER / "INVESTIGATIONS.md").read_text(encoding="utf-8")
     shared, = re.findall(r'^run\(\) .*python rcsd\.py (stage2 .*) --out out/"\$@"; }$', text, re.M)
     commands = re.findall(r"^run (\S+ --.*)", text, re.M)

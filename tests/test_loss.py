@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from loss import CLIP_MODES, distillation_loss, token_divergence
+from fused_loss import distillation_loss
+from loss import CLIP_MODES, token_divergence
 
 BETAS, TEMPERATURES, TOP_K = (0.0, 0.1, 0.5, 0.9, 1.0), (0.6, 1.0, 2.5), (None, 1, 4, 99)
 CLIPS = (("none", None), ("pointwise", 0.05), ("token", 0.4), ("scale", 0.2))

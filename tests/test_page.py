@@ -26,10 +26,9 @@ from data.load import load_examples
 from data.prepare import noisy_rubric
 from data.tokenizer import Tokenizer, train_bpe
 from loss import token_divergence
-from model import load, save
 from report import explain, page, panels, picture
 from rubrics import Criterion, Example, Rubric, prompt
-from run import Settings
+from trainer import Settings, load, save
 
 TINY = dict(base_rows=300, stage1_questions=16, stage2_questions=16, test_questions=12, vocab_size=400, base_steps=6,
             base_tokens=1024, stage1_steps=3, stage2_steps=3, batch=4, width=32, n_head=2, n_kv_head=1, head_dim=16,

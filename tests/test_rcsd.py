@@ -13,12 +13,13 @@ import pytest
 import torch
 
 import evaluate
+from base import Muon, bucketed, orthogonal
 from data.tokenizer import Tokenizer, train_bpe
 from loss import token_divergence
-from model import GPT, GPTConfig, load, save
-from rcsd import Rollout, bucketed, completion_hidden, distill, encode, imitate, micro_batches, reinforce, set_advantages, update
+from model import GPT, GPTConfig
+from rcsd import Rollout, completion_hidden, distill, encode, imitate, micro_batches, reinforce, set_advantages, update
 from rubrics import Criterion, Rubric, prompt
-from run import PRESETS, Muon, Settings, orthogonal, seed_for, train
+from trainer import PRESETS, Settings, load, save, seed_for, train
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = dict(base_rows=300, stage1_questions=24, stage2_questions=24, test_questions=8, vocab_size=400, base_steps=6,

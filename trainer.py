@@ -1,4 +1,4 @@
-"""What every run has: settings, presets, the command line, stage 0's optimizer, the loop that logs, validates, resumes.
+"""What every run has: settings and presets, processes, checkpoints, and the loop that logs, validates and resumes.
 
 What happens in a step is the method, and that is rcsd.py.
 """
@@ -17,9 +17,9 @@ import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
-from data.prepare import write_lines
+from data.files import replacing, write_lines
 from loss import CLIP_MODES
-from model import GPT, load, save
+from model import GPT, GPTConfig
 from rubrics import SEES
 
 STAGES = ("data", "base", "stage1", "stage2")
@@ -226,46 +226,40 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
-# -------------------------------------------------------------------------------------------- stage 0's optimizer
-class Muon(torch.optim.Optimizer):
-    """Momentum whose update is made orthogonal (https://kellerjordan.github.io/posts/muon), for matrices [out, in].
-
-    torch.optim.Muon but for its rounding: that one computes in bfloat16, which takes two thirds of a step of stage 0
-    on a processor without it. Here: float32 on a CPU, bfloat16 on CUDA, and matrices of one shape in one product.
-    """
-
-    def __init__(self, matrices: list[torch.Tensor], lr: float, momentum: float = 0.95):
-        super().__init__(matrices, dict(lr=lr, momentum=momentum))
-
-    @torch.no_grad()
-    def step(self) -> None:
-        for group in self.param_groups:
-            shapes, momentum = {}, group["momentum"]
-            for p in group["params"]:
-                if p.grad is not None:
-                    shapes.setdefault(p.shape, []).append(p)
-            for (rows, columns), same in shapes.items():
-                for p in same:
-                    if not self.state[p]:
-                        self.state[p]["average"] = torch.zeros_like(p)
-                    self.state[p]["average"].lerp_(p.grad, 1 - momentum)
-                update = torch.stack([p.grad.lerp(self.state[p]["average"], momentum) for p in same])   # Nesterov
-                for p, direction in zip(same, orthogonal(update)):
-                    p.sub_(direction, alpha=group["lr"] * max(1, rows / columns) ** 0.5)
+# -------------------------------------------------------------------------------------------------- checkpoints
+def save(path: Path, content: dict) -> None:
+    """Write a checkpoint whole or not at all: a killed run leaves the old one. Raises ValueError if it cannot."""
+    try:
+        with replacing(path) as file:
+            torch.save(content, file)
+    except (OSError, RuntimeError) as error:  # PyTorch turns a failed write into a RuntimeError
+        raise ValueError(f"{path}: the checkpoint could not be written: {str(error).splitlines()[0]}") from None
 
 
-def orthogonal(x: torch.Tensor) -> torch.Tensor:
-    """Matrices [n, rows, columns] with the same singular vectors and values near 1: divided by the norm, then three
-    Newton-Schulz steps x <- a x + b (x x') x + c (x x')^2 x. They bring every singular value above 0.013 of the norm
-    to between 0.5 and 1.21, smaller ones part of the way."""
-    a, b, c = 3.4445, -4.7750, 2.0315
-    x, tall = x.to(torch.bfloat16) if x.is_cuda else x, x.shape[1] > x.shape[2]
-    x = x.mT if tall else x
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
-    for _ in range(3):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.mT if tall else x).float()
+def load(path: Path) -> dict:
+    """Read a checkpoint. Raises ValueError with one line if it is missing or is not one."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such checkpoint; run the stage before it first") from None
+    except Exception as error:  # a foreign file can fail in any way
+        raise ValueError(f"{path}: not a checkpoint of this project ({type(error).__name__})") from None
+    if not isinstance(content, dict) or not content.keys() >= {"step", "steps", "settings", "config", "model"}:
+        raise ValueError(f"{path}: not a checkpoint of this project")
+    return content
+
+
+def load_model(path: Path, device: torch.device) -> GPT:
+    """The model of a finished stage. Raises ValueError if the stage is not finished or the shapes do not fit."""
+    content = load(path)
+    if content["step"] < content["steps"]:
+        raise ValueError(f"{path}: stopped at step {content['step']} of {content['steps']}; finish it with --resume")
+    try:
+        model = GPT(GPTConfig(**content["config"]))
+        model.load_state_dict(content["model"])
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{path}: weights and shape do not fit: {str(error).splitlines()[-1].strip()}") from None
+    return model.to(device)
 
 
 # ------------------------------------------------------------------------------------------------------- the loop

@@ -1,0 +1,100 @@
+"""Where the base model comes from: stage 0, a GPT trained from scratch on questions, solutions and rubrics.
+
+Here are its weights before the first step, its rows, its batches and its optimizers. The loop that joins them is
+`run_base` in rcsd.py, with the same `update` as the stages after it.
+"""
+import json
+import random
+from pathlib import Path
+
+import torch
+
+from data.tokenizer import Tokenizer, encode
+from model import GPT, GPTConfig, packed
+from trainer import Settings, seed_for
+
+
+def new_model(vocab_size: int, settings: Settings) -> GPT:
+    """A model of the settings' shape with random weights, which depend on the seed alone."""
+    torch.manual_seed(seed_for(settings, "weights"))
+    return GPT(GPTConfig(vocab_size, settings.context, settings.n_layer, settings.n_head, settings.n_kv_head,
+                         settings.head_dim, settings.width, settings.mlp_width))
+
+
+def read_corpus(path: Path, tokenizer: Tokenizer, settings: Settings) -> list[tuple[list[int], int]]:
+    """The rows of base.jsonl that fit into the context: (token ids, where the completion starts).
+
+    A row is context sections, then a completion section, then EOS. Raises ValueError if no row fits.
+    """
+    rows = []
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            *context, (section, completion) = json.loads(line)["sections"]
+            head = encode(tokenizer, [*context, (section, "")])
+            row = head + tokenizer.encode(completion) + [tokenizer.eos]
+            if len(row) <= settings.context:
+                rows.append((row, len(head)))
+    if not rows:
+        raise ValueError(f"--context {settings.context}: no row of the corpus fits")
+    return rows
+
+
+def base_optimizers(model: GPT, settings: Settings) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for embedding, head and norms."""
+    matrices, others = [], []
+    for name, parameter in model.named_parameters():
+        (matrices if parameter.dim() == 2 and "embed" not in name else others).append(parameter)
+    return [Muon(matrices, lr=settings.base_lr),
+            torch.optim.AdamW(others, lr=settings.base_lr / 5, betas=(0.9, 0.98), weight_decay=0.0)]
+
+
+def bucketed(rows: list[list[int]], tokens: int, seed: int) -> list[list[int]]:
+    """One epoch: every row's index once, in batches of rows of similar length, at most `tokens` padded tokens each."""
+    rng, batches = random.Random(seed), []
+    order = rng.sample(range(len(rows)), len(rows))
+    for start in range(0, len(order), 4096):  # sort within a window only, so that neighbours differ between epochs
+        length = lambda i: len(rows[i])
+        batches += packed(sorted(order[start:start + 4096], key=length), tokens, length)
+    rng.shuffle(batches)
+    return batches
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is made orthogonal (https://kellerjordan.github.io/posts/muon), for matrices [out, in].
+
+    torch.optim.Muon but for its rounding: that one computes in bfloat16, which takes two thirds of a step of stage 0
+    on a processor without it. Here: float32 on a CPU, bfloat16 on CUDA, and matrices of one shape in one product.
+    """
+
+    def __init__(self, matrices: list[torch.Tensor], lr: float, momentum: float = 0.95):
+        super().__init__(matrices, dict(lr=lr, momentum=momentum))
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            shapes, momentum = {}, group["momentum"]
+            for p in group["params"]:
+                if p.grad is not None:
+                    shapes.setdefault(p.shape, []).append(p)
+            for (rows, columns), same in shapes.items():
+                for p in same:
+                    if not self.state[p]:
+                        self.state[p]["average"] = torch.zeros_like(p)
+                    self.state[p]["average"].lerp_(p.grad, 1 - momentum)
+                update = torch.stack([p.grad.lerp(self.state[p]["average"], momentum) for p in same])   # Nesterov
+                for p, direction in zip(same, orthogonal(update)):
+                    p.sub_(direction, alpha=group["lr"] * max(1, rows / columns) ** 0.5)
+
+
+def orthogonal(x: torch.Tensor) -> torch.Tensor:
+    """Matrices [n, rows, columns] with the same singular vectors and values near 1: divided by the norm, then three
+    Newton-Schulz steps x <- a x + b (x x') x + c (x x')^2 x. They bring every singular value above 0.013 of the norm
+    to between 0.5 and 1.21, smaller ones part of the way."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x, tall = x.to(torch.bfloat16) if x.is_cuda else x, x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(3):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).float()

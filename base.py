@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 
 from data.tokenizer import Tokenizer, encode
-from model import GPT, GPTConfig, packed
+from model import GPT, GPTConfig, batch_by_tokens
 from trainer import Settings, seed_for
 
 
 def new_model(vocab_size: int, settings: Settings) -> GPT:
     """A model of the settings' shape with random weights, which depend on the seed alone."""
     torch.manual_seed(seed_for(settings, "weights"))
-    return GPT(GPTConfig(vocab_size, settings.context, settings.n_layer, settings.n_head, settings.n_kv_head,
-                         settings.head_dim, settings.width, settings.mlp_width))
+    return GPT(GPTConfig(vocab_size, settings.max_seq_len, settings.n_layer, settings.n_head, settings.n_kv_head,
+                         settings.head_dim, settings.n_embd, settings.mlp_width))
 
 
 def read_corpus(path: Path, tokenizer: Tokenizer, settings: Settings) -> list[tuple[list[int], int]]:
@@ -32,10 +32,10 @@ def read_corpus(path: Path, tokenizer: Tokenizer, settings: Settings) -> list[tu
             *context, (section, completion) = json.loads(line)["sections"]
             head = encode(tokenizer, [*context, (section, "")])
             row = head + tokenizer.encode(completion) + [tokenizer.eos]
-            if len(row) <= settings.context:
+            if len(row) <= settings.max_seq_len:
                 rows.append((row, len(head)))
     if not rows:
-        raise ValueError(f"--context {settings.context}: no row of the corpus fits")
+        raise ValueError(f"--max-seq-len {settings.max_seq_len}: no row of the corpus fits")
     return rows
 
 
@@ -54,7 +54,7 @@ def bucketed(rows: list[list[int]], tokens: int, seed: int) -> list[list[int]]:
     order = rng.sample(range(len(rows)), len(rows))
     for start in range(0, len(order), 4096):  # sort within a window only, so that neighbours differ between epochs
         length = lambda i: len(rows[i])
-        batches += packed(sorted(order[start:start + 4096], key=length), tokens, length)
+        batches += batch_by_tokens(sorted(order[start:start + 4096], key=length), tokens, length)
     rng.shuffle(batches)
     return batches
 

@@ -20,9 +20,9 @@ from data.load import load_examples
 from data.files import write_lines
 from data.tokenizer import Tokenizer
 from model import GPT, count_parameters
-from rcsd import encode, greedy, newer, read_tokenizer, write_rubrics
-from rubrics import GENERIC, Example, Rubric, correct, grade, key_relations, parse_rubric, prompt
-from trainer import device_of, join_processes, load, load_model, rank_and_size, settings_from, settings_parser, wait_for_all
+from rcsd import encode, greedy, read_tokenizer, write_rubrics
+from rubrics import Example, Rubric, correct, grade, key_relations, parse_rubric, prompt, usable_rubric
+from trainer import device_of, is_up_to_date, join_processes, load, load_model, rank_and_size, settings_from, settings_parser, wait_for_all
 
 GROUPS = ("known laws", "new laws", "hard: unseen phrasing, known", "hard: unseen phrasing, new",
           "hard: unseen two-step, known", "hard: unseen two-step, new")
@@ -38,15 +38,15 @@ def group_of(e: Example) -> str:
 
 def answer_all(model: GPT, tokenizer: Tokenizer, examples: list[Example], settings, rubrics=None, note="",
                solutions=False) -> list[dict]:
-    """Greedy answers: {"id", "group", "kind", "text", "correct", "score", "cut"} for each question.
+    """Greedy answers: {"id", "group", "kind", "text", "correct", "score", "truncated"} for each question.
 
     `rubrics` (by question id) puts a rubric into the context, `solutions` the reference solution. `score` is the reference rubric's RaR score.
     """
     prompts = [encode(tokenizer, prompt(e.question, rubric=rubrics[e.id] if rubrics else None,
                                         solution=e.solution if solutions else "")) for e in examples]
-    return [{"id": e.id, "group": group_of(e), "kind": e.meta["kind"], "text": text, "cut": cut,
+    return [{"id": e.id, "group": group_of(e), "kind": e.meta["kind"], "text": text, "truncated": truncated,
              "correct": correct(text, e.answer), "score": grade(e.rubric, text), "length": length}
-            for e, (text, cut, length) in zip(examples, greedy(model, tokenizer, prompts, settings, note))]
+            for e, (text, truncated, length) in zip(examples, greedy(model, tokenizer, prompts, settings, note))]
 
 
 def judge_rubrics(written: list[dict], examples: list[Example]) -> tuple[dict, dict[str, Rubric]]:
@@ -56,7 +56,7 @@ def judge_rubrics(written: list[dict], examples: list[Example]) -> tuple[dict, d
     """
     groups, usable = defaultdict(lambda: {"valid": [], "key": []}), {}
     for row, e in zip(written, examples):
-        usable[e.id] = GENERIC if row["problem"] else parse_rubric(row["text"])
+        usable[e.id] = usable_rubric(row)
         right = not row["problem"] and key_relations(usable[e.id]) == key_relations(e.rubric)
         groups[group_of(e)]["valid"].append(not row["problem"])
         groups[group_of(e)]["key"].append(right)
@@ -95,7 +95,7 @@ def evaluate(out: Path, settings) -> dict:
         "questions": {g: sum(group_of(e) == g for e in examples) for g in GROUPS},
         "accuracy": {name: by_group(rows, "correct") for name, rows in answers.items()},
         "score": {name: by_group(rows, "score") for name, rows in answers.items()},
-        "cut": {name: mean(r["cut"] for r in rows) for name, rows in answers.items()},
+        "truncated": {name: mean(r["truncated"] for r in rows) for name, rows in answers.items()},
         "length": {name: mean(r["length"] for r in rows) for name, rows in answers.items()},
         "kinds": {name: {g: {k: mean(r["correct"] for r in rows if (r["group"], r["kind"]) == (g, k))
                              for k in sorted({r["kind"] for r in rows if r["group"] == g})}
@@ -170,7 +170,7 @@ def write_report(out: Path, folders: list[Path], runs: list[dict], settings=None
     """report.json and report.html of one run or, without `settings`, of several: then what needs the models is left out."""
     from report import panels
     inputs = [out / "results.json", *(out / f"{stage}.pt" for stage in ("base", "stage1", "stage2"))]
-    done = settings and newer(out / "report.json", *inputs)
+    done = settings and is_up_to_date(out / "report.json", *inputs)
     wait_for_all()  # with several processes: all must have looked before the first writes
     if done:
         report = read_json(out / "report.json")
@@ -236,7 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             join_processes(settings)
             checkpoints = [out / f"{stage}.pt" for stage in ("base", "stage1", "stage2")]
-            done = all(map(Path.exists, checkpoints)) and newer(out / "results.json", *checkpoints)
+            done = all(map(Path.exists, checkpoints)) and is_up_to_date(out / "results.json", *checkpoints)
             wait_for_all()
             if not done:
                 results = evaluate(out, settings)

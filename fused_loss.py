@@ -4,26 +4,29 @@ Hidden states in, one number out. Logits exist only for a chunk of tokens at a t
 its part of the gradient. loss.py says what is computed; here it says how.
 """
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from loss import check_settings, compute_dtype, divergence_terms
+from loss import LossSettings, compute_dtype, divergence_terms
 
 
 class TokenStats(NamedTuple):
     """What `distillation_loss` knows about each token; [N] each, detached, entropies and divergence in nats."""
-    divergence: torch.Tensor       # before any clipping
-    clipped: torch.Tensor          # bool: the clip changed this token
-    student_entropy: torch.Tensor  # of the full softmax at this temperature, also with top_k
-    teacher_entropy: torch.Tensor
-    student_tail: torch.Tensor     # student mass outside the teacher's top k, which the loss does not see
-    turned: torch.Tensor           # bool: the gradient pushes the teacher's best token down though q < p there
+    divergence: Tensor       # before any clipping
+    clipped: Tensor          # bool: the clip changed this token
+    student_entropy: Tensor  # of the full softmax at this temperature, also with top_k
+    teacher_entropy: Tensor
+    student_tail: Tensor     # student mass outside the teacher's top k, which the loss does not see
+    gradient_flipped: Tensor           # bool: the gradient pushes the teacher's best token down though q < p there
 
 
-def distillation_loss(student_hidden, student_head, teacher_hidden, teacher_head, *, beta=0.0, temperature=1.0,
-                      top_k=None, clip=None, clip_mode="none", denominator=None, chunk_bytes=2**27,
-                      return_stats=False):
+def distillation_loss(student_hidden: Tensor, student_head: Tensor, teacher_hidden: Tensor, teacher_head: Tensor, *,
+                      beta: float = 0.0, temperature: float = 1.0, top_k: int | None = None, clip: float | None = None,
+                      clip_mode: str = "none", denominator: float | None = None, chunk_bytes: int = 2**27,
+                      return_stats: bool = False) -> Tensor | tuple[Tensor, TokenStats]:
     """Sum of `token_divergence` over N tokens / denominator, without ever holding logits [N, V]. Scalar, nats.
 
     student_hidden [N, Hs]   last hidden states, at the valid positions only (select first: inf * 0 is NaN)
@@ -31,9 +34,9 @@ def distillation_loss(student_hidden, student_head, teacher_hidden, teacher_head
     teacher_hidden [N, Ht], teacher_head [V, Ht]   the same of the teacher; never get a gradient
     denominator              default N. With micro-batches give each the token count of the whole step: their
                              losses, and gradients, then add up to exactly that of one large batch
-    chunk_bytes              budget for all buffers that live only during the call (see `sizes`); sets rows per chunk
+    chunk_bytes              budget for all buffers that live only during the call (see `chunk_sizes`); sets rows per chunk
     return_stats             also return a TokenStats, from the same pass
-    The other settings are those of `token_divergence`, as are the errors.
+    The other options are those of LossSettings in loss.py, as are the errors.
 
     The hidden states go through in chunks of rows. With logits z, q = softmax(z / temperature) and the slopes
     g of `divergence_terms`, the chain rule through the softmax gives
@@ -51,7 +54,7 @@ def distillation_loss(student_hidden, student_head, teacher_hidden, teacher_head
     float32 gradients [N, Hs] and, for a trainable head, [V, Hs]; those for a bfloat16 head are rounded before backward.
     N = 0 gives a zero connected to the graph.
     """
-    check_settings(beta, temperature, top_k, clip, clip_mode)
+    settings = LossSettings(beta, temperature, top_k, clip, clip_mode)
     n = len(student_hidden)
     inputs = (student_hidden, student_head, teacher_hidden, teacher_head)
     if (any(t.ndim != 2 for t in inputs) or len(teacher_hidden) != n or len(student_head) != len(teacher_head)
@@ -64,9 +67,8 @@ def distillation_loss(student_hidden, student_head, teacher_hidden, teacher_head
         raise ValueError(f"denominator must be positive, got {denominator}")
     grad_on = torch.is_grad_enabled()
     with torch.no_grad(), torch.autocast(student_hidden.device.type, enabled=False):
-        loss, dx, dw, stats = _chunks(*inputs, beta, temperature, top_k, clip, clip_mode, denominator, chunk_bytes,
-                                      grad_on and student_hidden.requires_grad,
-                                      grad_on and student_head.requires_grad, return_stats)
+        wanted = Wanted(grad_on and student_hidden.requires_grad, grad_on and student_head.requires_grad, return_stats)
+        loss, dx, dw, stats = _chunks(*inputs, settings, denominator, chunk_bytes, wanted)
         # bfloat16 has float32's range: round now, block by block, so that backward never holds both and its result.
         for i in range(len(dw) if student_head.dtype == torch.bfloat16 else 0):
             dw[i] = dw[i].bfloat16()
@@ -77,7 +79,8 @@ def distillation_loss(student_hidden, student_head, teacher_hidden, teacher_head
 GROUPS = 8  # of a chunk, for the passes over its logits: smaller buffers, so more rows a chunk, and some of it in the cache
 
 
-def sizes(v, hs, ht, k, dense, pointwise, itemsize, convert, chunk_bytes):
+def chunk_sizes(v: int, hs: int, ht: int, k: int, dense: bool, pointwise: bool, itemsize: int, convert: bool,
+                chunk_bytes: int) -> tuple[int, int, int]:
     """Rows of a chunk, rows of a group and numbers of the block buffer, which together stay within chunk_bytes.
 
     The matrix products take a chunk at once: logits of both models [chunk, V], their hidden states [chunk, Hs or Ht]
@@ -93,51 +96,58 @@ def sizes(v, hs, ht, k, dense, pointwise, itemsize, convert, chunk_bytes):
     return max(1, (numbers - group * more) // row), group, buffer
 
 
-def _chunks(student_hidden, student_head, teacher_hidden, teacher_head, beta, temperature, top_k, clip, clip_mode,
-            denominator, chunk_bytes, need_dx, need_dw, need_stats):
+class Wanted(NamedTuple):
+    """What a call has to compute beside the loss."""
+    dx: bool
+    dw: bool
+    stats: bool
+
+
+def _chunks(student_hidden: Tensor, student_head: Tensor, teacher_hidden: Tensor, teacher_head: Tensor,
+            settings: LossSettings, denominator: float, chunk_bytes: int, wanted: Wanted) -> tuple:
     """The one pass: loss, dx for student_hidden (or None), dw for student_head (in blocks), TokenStats (or None)."""
     dtype, device = compute_dtype(student_hidden, student_head, teacher_hidden, teacher_head), student_head.device
-    (n, hs), v, k = student_hidden.shape, len(student_head), min(top_k or 0, len(student_head))
-    dense = not k or need_dw or need_stats                             # else the student needs k logits a token
-    rows, group, buffer = sizes(v, hs, teacher_hidden.shape[1], k, dense, clip_mode == "pointwise", dtype.itemsize,
-                                not student_head.dtype == teacher_head.dtype == dtype, chunk_bytes)
+    (n, hs), v, k = student_hidden.shape, len(student_head), min(settings.top_k or 0, len(student_head))
+    dense = not k or wanted.dw or wanted.stats                         # else the student needs k logits a token
+    rows, group, buffer = chunk_sizes(v, hs, teacher_hidden.shape[1], k, dense, settings.clip_mode == "pointwise",
+                                      dtype.itemsize, not student_head.dtype == teacher_head.dtype == dtype, chunk_bytes)
     rows = math.ceil(n / math.ceil(n / rows)) if n else 1              # chunks of equal size
     group = min(group, math.ceil(rows / GROUPS))
     # All large buffers once, not for each chunk: on a CPU a first write to fresh memory is several times slower.
     buffer, logits, work = (torch.empty(shape, dtype=dtype, device=device)
                             for shape in ((buffer,), (1 + dense, rows, v), (2 * dense, group, v)))
-    dx = torch.zeros_like(student_hidden, dtype=dtype) if need_dx else None
-    dw = [torch.zeros_like(w) for _, w in _blocks(student_head, buffer)] if need_dw else []
+    dx = torch.zeros_like(student_hidden, dtype=dtype) if wanted.dx else None
+    dw = [torch.zeros_like(w) for _, w in _blocks(student_head, buffer)] if wanted.dw else []
     losses, columns = [torch.zeros(0, dtype=dtype, device=device)], []
     for part in _slices(n, rows):
-        x = student_hidden[part].to(dtype) / temperature               # [C, Hs]
-        x_teacher = teacher_hidden[part].to(dtype) / temperature       # [C, Ht]
+        x = student_hidden[part].to(dtype) / settings.temperature      # [C, Hs]
+        x_teacher = teacher_hidden[part].to(dtype) / settings.temperature                    # [C, Ht]
         z_teacher = _logits(x_teacher, teacher_head, buffer, logits[-1, :len(x)])            # [C, V]
         z = _logits(x, student_head, buffer, logits[0, :len(x)]) if dense else None
         factors = []
         for few in _slices(len(x), group):
             if dense:
-                loss, factor, stats = _rows(z[few], z_teacher[few], work[:, :len(x[few])], beta, k, clip, clip_mode,
-                                            need_dx or need_dw, need_stats)
+                loss, factor, stats = _rows(z[few], z_teacher[few], work[:, :len(x[few])], settings,
+                                            wanted.dx or wanted.dw, wanted.stats)
                 columns.append(stats)
             else:
-                loss, factor = _nearest(x[few], student_head, z_teacher[few], beta, k, clip, clip_mode,
-                                        dx[part][few] if need_dx else None)
+                loss, factor = _topk_only(x[few], student_head, z_teacher[few], settings,
+                                          dx[part][few] if wanted.dx else None)
             losses.append(loss)
             factors.append(factor)
         scale = torch.cat(factors)[:, None] / denominator              # [C, 1]: scales x, H numbers a row instead of V
-        if dense and (need_dx or need_dw):
+        if dense and (wanted.dx or wanted.dw):
             x.mul_(scale)
             for i, (vocabulary, w) in enumerate(_blocks(student_head, buffer)):
-                if need_dx:
+                if wanted.dx:
                     dx[part].addmm_(z[:, vocabulary], w)
-                if need_dw:
+                if wanted.dw:
                     dw[i].addmm_(z[:, vocabulary].T, x)
-        if need_dx:
-            dx[part].mul_(scale / temperature)
+        if wanted.dx:
+            dx[part].mul_(scale / settings.temperature)
     none = losses[0]
     columns = columns or [TokenStats(none, none.bool(), none, none, none, none.bool())]
-    stats = TokenStats(*map(torch.cat, zip(*columns))) if need_stats else None
+    stats = TokenStats(*map(torch.cat, zip(*columns))) if wanted.stats else None
     return torch.cat(losses).sum() / denominator, dx, dw, stats
 
 
@@ -161,18 +171,19 @@ def _logits(x, head, buffer, out):
     return out
 
 
-def _rows(z, z_teacher, work, beta, k, clip, clip_mode, need_gradient, need_stats):
+def _rows(z: Tensor, z_teacher: Tensor, work: Tensor, settings: LossSettings, need_gradient: bool, need_stats: bool):
     """`token_divergence` by hand, for logits [C, V] that are divided by the temperature already.
 
     Returns the losses [C], the factor of each row [C] that their gradient for z still lacks, and TokenStats (or None).
     The gradient itself takes the place of z; z_teacher and work [2, C, V] are used up.
     """
+    beta, clip, clip_mode, k = settings.beta, settings.clip, settings.clip_mode, min(settings.top_k or 0, z.shape[-1])
     pointwise, full, stats = clip_mode == "pointwise", z, None
     if need_stats or not (k or pointwise):
         soft, soft_teacher = _softmax(z, work[0]), _softmax(z_teacher, work[1])
     if need_stats:
         entropies = [lse - _dot(probs, a) for a, (probs, lse) in ((z, soft), (z_teacher, soft_teacher))]
-        tail, turned = z.new_zeros(len(z)), z.new_zeros(len(z), dtype=torch.bool)
+        tail, flipped = z.new_zeros(len(z)), z.new_zeros(len(z), dtype=torch.bool)
     if k:
         z_teacher, support = z_teacher.topk(k)                         # [C, k]
         z = z.gather(-1, support)
@@ -181,12 +192,12 @@ def _rows(z, z_teacher, work, beta, k, clip, clip_mode, need_gradient, need_stat
         if not pointwise:
             soft, soft_teacher = _softmax(z), _softmax(z_teacher)
     if pointwise:
-        divergence, losses, most, turned = _by_terms(z, z_teacher, beta, clip, need_gradient)
+        divergence, losses, most, flipped = _pointwise(z, z_teacher, beta, clip, need_gradient)
     else:
-        losses = most = divergence = _whole(z, z_teacher, *soft, *soft_teacher, beta, need_gradient)
+        losses = most = divergence = _closed_form(z, z_teacher, *soft, *soft_teacher, beta, need_gradient)
     if need_stats:
         clipped = most > (math.inf if clip is None else clip)
-        stats = TokenStats(divergence, clipped, *entropies, tail, turned)
+        stats = TokenStats(divergence, clipped, *entropies, tail, flipped)
     factor = torch.ones_like(divergence)
     if clip_mode == "token":
         losses, factor = divergence.clamp(max=clip), (divergence <= clip).to(divergence.dtype)
@@ -197,12 +208,12 @@ def _rows(z, z_teacher, work, beta, k, clip, clip_mode, need_gradient, need_stat
     return losses, factor, stats
 
 
-def _nearest(x, head, z_teacher, beta, k, clip, clip_mode, dx):
+def _topk_only(x: Tensor, head: Tensor, z_teacher: Tensor, settings: LossSettings, dx: Tensor | None):
     """`_rows` where the student's logits of the teacher's top k are all that matters; fills dx [C, Hs] or None."""
-    z_teacher, support = z_teacher.topk(k)                             # [C, k]
+    z_teacher, support = z_teacher.topk(min(settings.top_k, len(head)))                      # [C, k]
     w = head[support].to(x.dtype)                                      # [C, k, Hs]
     z = torch.bmm(w, x[:, :, None])[:, :, 0]                           # [C, k]
-    loss, factor, _ = _rows(z, z_teacher, (None, None), beta, 0, clip, clip_mode, dx is not None, False)
+    loss, factor, _ = _rows(z, z_teacher, (None, None), replace(settings, top_k=None), dx is not None, False)
     if dx is not None:
         torch.bmm(z[:, None], w, out=dx[:, None])
     return loss, factor
@@ -219,7 +230,7 @@ def _dot(a, b):
     return torch.bmm(a[:, None], b[:, :, None]).flatten()
 
 
-def _whole(z, z_teacher, q, lse_q, p, lse_p, beta, need_gradient):
+def _closed_form(z, z_teacher, q, lse_q, p, lse_p, beta, need_gradient):
     """Divergence [C] in few passes over logits, probabilities [C, V] and log-sum-exps [C]; the gradient goes into z.
 
         KL(p || q) = sum_v p_v d_v - lse_p + lse_q          dL/dz = q - p           where d = z_teacher - z
@@ -228,7 +239,7 @@ def _whole(z, z_teacher, q, lse_q, p, lse_p, beta, need_gradient):
                                                             dL/dz = (1 - beta) q (r - sum_v q_v r_v)
 
     The ratios are exact also where p and q nearly agree, which differences of logarithms are not. The gradient cannot
-    turn: where the teacher's best token has q < p, it is negative.
+    flip: where the teacher's best token has q < p, it is negative.
     """
     if 0 < beta < 1:
         tiny = torch.finfo(z.dtype).tiny                               # for 0 log 0 = 0
@@ -250,10 +261,10 @@ def _whole(z, z_teacher, q, lse_q, p, lse_p, beta, need_gradient):
     return lse_p - lse_q - mean
 
 
-def _by_terms(z, z_teacher, beta, clip, need_gradient):
+def _pointwise(z, z_teacher, beta, clip, need_gradient):
     """Pointwise clipping needs each term of the divergence. The gradient goes into z.
 
-    Returns divergence [C], losses [C], the largest term [C], and which tokens are turned [C].
+    Returns divergence [C], losses [C], the largest term [C], and which tokens' gradients are flipped [C].
     """
     log_q, log_p = z.log_softmax(-1), z_teacher.log_softmax(-1)        # [C, V]
     f, g = divergence_terms(log_p, log_q, beta)

@@ -17,13 +17,57 @@ fused_loss.py: the same number from hidden states within a memory budget, its gr
 `tests/test_loss.py` holds the two together.
 """
 import math
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 CLIP_MODES = ("none", "pointwise", "token", "scale")
 
 
-def divergence_terms(log_p, log_q, beta):
+@dataclass(frozen=True)
+class LossSettings:
+    """What the divergence of a token depends on beside the two distributions. Raises ValueError out of range."""
+    beta: float = 0.0
+    """0 forward KL, 1 reverse KL, between them the generalised JSD (see the top of this file)."""
+    temperature: float = 1.0
+    """Divides the logits of both."""
+    top_k: int | None = None
+    """Keep the k most likely teacher tokens and renormalise p and q over them (RCSD's public code: 20). Student mass
+    outside is then free: watch `student_tail` of `distillation_loss`."""
+    clip: float | None = None
+    """Bound of a token, nats."""
+    clip_mode: str = "none"
+    """How `clip` bounds a token.
+    none        not at all
+    pointwise   clamp each vocabulary term before the sum, as RCSD's public code does (at 0.05). The negative terms
+                stay: the loss can be negative and the gradient can point away from the teacher
+    token       clamp the sum: no gradient on the tokens that differ most
+    scale       multiply the token by min(1, clip / its detached divergence): bounded, direction kept
+    """
+
+    def __post_init__(self):
+        if not 0 <= self.beta <= 1:
+            raise ValueError(f"beta must be from 0 (forward KL) to 1 (reverse KL), got {self.beta}")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1 or None, got {self.top_k}")
+        if self.clip_mode not in CLIP_MODES:
+            raise ValueError(f"clip_mode must be one of {', '.join(CLIP_MODES)}, got {self.clip_mode!r}")
+        if (self.clip is None) != (self.clip_mode == "none"):
+            raise ValueError("clip and clip_mode need each other, "
+                             f"got clip={self.clip} and clip_mode={self.clip_mode!r}")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip must be positive, got {self.clip}")
+
+
+def compute_dtype(*tensors: Tensor) -> torch.dtype:
+    """float64 if any input is, otherwise at least float32."""
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+def divergence_terms(log_p: Tensor, log_q: Tensor, beta: float) -> tuple[Tensor, Tensor]:
     """The divergence is a sum over the vocabulary: its terms f_v and their slopes g_v = df_v / d log q_v.
 
     A term with probability 0 in front is 0, whatever the logarithm behind it. A term that is truly infinite
@@ -44,27 +88,16 @@ def divergence_terms(log_p, log_q, beta):
     return f.masked_fill(infinite, math.inf), g.masked_fill(infinite, 0.0)
 
 
-def token_divergence(student_logits, teacher_logits, *, beta=0.0, temperature=1.0, top_k=None,
-                     clip=None, clip_mode="none"):
-    """Divergence of each token in nats: student and teacher logits [N, V] in, [N] out.
-
-    beta         0 forward KL, 1 reverse KL, between them the generalised JSD (see the top of this file)
-    temperature  divides the logits of both
-    top_k        keep the k most likely teacher tokens and renormalise p and q over them (RCSD's public code,
-                 k = 20). Student mass outside is then free: watch `student_tail` of `distillation_loss`.
-    clip_mode    how `clip` (nats) bounds a token
-        "none"       not at all
-        "pointwise"  clamp each vocabulary term before the sum, as RCSD's public code does (clip 0.05). The negative
-                     terms stay: the loss can be negative and the gradient can point away from the teacher
-        "token"      clamp the sum: no gradient on the tokens that differ most
-        "scale"      multiply the token by min(1, clip / its detached divergence): bounded, direction kept
+def token_divergence(student_logits: Tensor, teacher_logits: Tensor, *, beta: float = 0.0, temperature: float = 1.0,
+                     top_k: int | None = None, clip: float | None = None, clip_mode: str = "none") -> Tensor:
+    """Divergence of each token in nats: student and teacher logits [N, V] in, [N] out. The options: LossSettings.
 
     Logits may be -inf. Forward KL with q = 0 < p and reverse KL with p = 0 < q are +inf; such a token has no
     gradient. (A row with no finite logit on its support is no distribution and gives NaN, as softmax does.)
     The teacher never gets a gradient. Half precision is computed in float32, float64 stays float64.
     Raises ValueError for settings out of range and for shapes that do not match.
     """
-    check_settings(beta, temperature, top_k, clip, clip_mode)
+    LossSettings(beta, temperature, top_k, clip, clip_mode)
     if student_logits.ndim != 2 or student_logits.shape != teacher_logits.shape:
         raise ValueError(f"logits must both be [N, V], got {[*student_logits.shape]} and {[*teacher_logits.shape]}")
     dtype = compute_dtype(student_logits, teacher_logits)
@@ -84,23 +117,3 @@ def token_divergence(student_logits, teacher_logits, *, beta=0.0, temperature=1.
         factor = clip / divergence.detach().clamp(min=clip)
         divergence = torch.where(divergence == math.inf, clip, divergence * factor)  # inf * 0 would be NaN
     return divergence
-
-
-def compute_dtype(*tensors):
-    """float64 if any input is, otherwise at least float32."""
-    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
-
-
-def check_settings(beta, temperature, top_k, clip, clip_mode):
-    if not 0 <= beta <= 1:
-        raise ValueError(f"beta must be from 0 (forward KL) to 1 (reverse KL), got {beta}")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be at least 1 or None, got {top_k}")
-    if clip_mode not in CLIP_MODES:
-        raise ValueError(f"clip_mode must be one of {', '.join(CLIP_MODES)}, got {clip_mode!r}")
-    if (clip is None) != (clip_mode == "none"):
-        raise ValueError(f"clip and clip_mode need each other, got clip={clip} and clip_mode={clip_mode!r}")
-    if clip is not None and not clip > 0:
-        raise ValueError(f"clip must be positive, got {clip}")

@@ -3,7 +3,7 @@
 The block is Qwen3's (arXiv 2505.09388): RMSNorm before each sublayer, attention without biases,
 grouped query heads, an RMSNorm on every query and key head before the rotary embedding, and a SwiGLU MLP.
 
-    hidden = model(ids)                                  # [B, T, width]
+    hidden = model(ids)                                  # [B, T, n_embd]
     logits = hidden @ model.head_weight.T                # [B, T, V]; the caller takes only the rows it needs
     completions = generate(model, prompts, max_new_tokens=64, eos=eos)
 
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 class GPTConfig:
     vocab_size: int
     """Number of token ids, special tokens included."""
-    context: int
+    max_seq_len: int
     """Most positions a row may have: prompt and completion together, in tokens."""
     n_layer: int
     """Number of blocks."""
@@ -34,8 +34,8 @@ class GPTConfig:
     n_kv_head: int
     """Key/value heads per block; must divide n_head (equal to it: plain multi-head attention)."""
     head_dim: int
-    """Size of one head; even, for rotary pairs. n_head * head_dim need not equal width."""
-    width: int
+    """Size of one head; even, for rotary pairs. n_head * head_dim need not equal n_embd."""
+    n_embd: int
     """Size of the residual stream."""
     mlp_width: int
     """Size of the SwiGLU's hidden layer."""
@@ -74,12 +74,12 @@ class KVCache:
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
         self.lengths = [self.lengths[row] for row in rows]
 
-    def append(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write k, v [B, G, T, D] at positions [B, T]; return all filled columns [B, G, S, D] of the layer."""
+    def append(self, layer: int, position_ids: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Write k, v [B, G, T, D] at position_ids [B, T]; return all filled columns [B, G, S, D] of the layer."""
         keys, values = self.keys[layer], self.values[layer]                     # [B, G, columns, D]
         rows = torch.arange(len(k), device=k.device)[:, None]                   # [B, 1]
-        keys[rows, :, positions] = k.transpose(1, 2)
-        values[rows, :, positions] = v.transpose(1, 2).to(values.dtype)         # narrower under autocast
+        keys[rows, :, position_ids] = k.transpose(1, 2)
+        values[rows, :, position_ids] = v.transpose(1, 2).to(values.dtype)         # narrower under autocast
         filled = max(self.lengths) + k.shape[2]
         return keys[:, :, :filled], values[:, :, :filled]
 
@@ -97,43 +97,43 @@ class Block(nn.Module):
         self.config = c = config
         # Separate matrices, one for one Qwen3's q_proj, k_proj, ... Fused ones are 8% slower to train on a CPU:
         # their slices are strided, which every elementwise pass behind them pays for.
-        self.attn_norm = nn.RMSNorm(c.width, eps=c.norm_eps)
-        self.q = nn.Linear(c.width, c.n_head * c.head_dim, bias=False)
-        self.k = nn.Linear(c.width, c.n_kv_head * c.head_dim, bias=False)
-        self.v = nn.Linear(c.width, c.n_kv_head * c.head_dim, bias=False)
+        self.attn_norm = nn.RMSNorm(c.n_embd, eps=c.norm_eps)
+        self.q = nn.Linear(c.n_embd, c.n_head * c.head_dim, bias=False)
+        self.k = nn.Linear(c.n_embd, c.n_kv_head * c.head_dim, bias=False)
+        self.v = nn.Linear(c.n_embd, c.n_kv_head * c.head_dim, bias=False)
         self.q_norm = nn.RMSNorm(c.head_dim, eps=c.norm_eps)
         self.k_norm = nn.RMSNorm(c.head_dim, eps=c.norm_eps)
-        self.attn_out = nn.Linear(c.n_head * c.head_dim, c.width, bias=False)
-        self.mlp_norm = nn.RMSNorm(c.width, eps=c.norm_eps)
-        self.gate = nn.Linear(c.width, c.mlp_width, bias=False)
-        self.up = nn.Linear(c.width, c.mlp_width, bias=False)
-        self.mlp_out = nn.Linear(c.mlp_width, c.width, bias=False)
+        self.attn_out = nn.Linear(c.n_head * c.head_dim, c.n_embd, bias=False)
+        self.mlp_norm = nn.RMSNorm(c.n_embd, eps=c.norm_eps)
+        self.gate = nn.Linear(c.n_embd, c.mlp_width, bias=False)
+        self.up = nn.Linear(c.n_embd, c.mlp_width, bias=False)
+        self.mlp_out = nn.Linear(c.mlp_width, c.n_embd, bias=False)
 
-    def forward(self, x, cos, sin, mask=None, remember=None, at=None):
-        """x [B, T, width] -> [B, T, width]; with at [N] -> [N, width], at these of the B * T positions.
+    def forward(self, x, cos, sin, mask=None, append_kv=None, positions=None):
+        """x [B, T, n_embd] -> [B, T, n_embd]; with positions [N] -> [N, n_embd], at these of the B * T.
 
-        remember(k, v) stores the new keys and values in a cache and returns all of the row's; mask [B, 1, T, S] says
+        append_kv(k, v) stores the new keys and values in a cache and returns all of the row's; mask [B, 1, T, S] says
         which of them each token may see (None: causal)."""
         c, (B, T, _) = self.config, x.shape
-        h = self.attn_norm(x)                                                         # [B, T, width]
+        h = self.attn_norm(x)                                                         # [B, T, n_embd]
         q = self.q_norm(self.q(h).view(B, T, c.n_head, c.head_dim))                   # [B, T, H, D]
         k = self.k_norm(self.k(h).view(B, T, c.n_kv_head, c.head_dim))                # [B, T, G, D]
         v = self.v(h).view(B, T, c.n_kv_head, c.head_dim).transpose(1, 2)             # [B, G, T, D]
         q, k = rotate(q, cos, sin).transpose(1, 2), rotate(k, cos, sin).transpose(1, 2)
-        if remember is not None:
-            k, v = remember(k, v)                                                     # [B, G, S, D]
+        if append_kv is not None:
+            k, v = append_kv(k, v)                                                     # [B, G, S, D]
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None,
                                            enable_gqa=c.n_head != c.n_kv_head)        # [B, H, T, D]
         y = y.transpose(1, 2).flatten(2)                                              # [B, T, H * D]
-        if at is not None:
-            x, y = x.flatten(0, 1)[at], y.flatten(0, 1)[at]                           # [N, width], [N, H * D]
-        x = x + self.attn_out(y)                                                      # [B, T, width] or [N, width]
+        if positions is not None:
+            x, y = x.flatten(0, 1)[positions], y.flatten(0, 1)[positions]             # [N, n_embd], [N, H * D]
+        x = x + self.attn_out(y)                                                      # [B, T, n_embd] or [N, n_embd]
         h = self.mlp_norm(x)
         return x + self.mlp_out(F.silu(self.gate(h)) * self.up(h))
 
 
 class GPT(nn.Module):
-    """ids [B, T] -> hidden [B, T, width] after the final norm; the caller applies head_weight [V, width].
+    """ids [B, T] -> hidden [B, T, n_embd] after the final norm; the caller applies head_weight [V, n_embd].
 
     Rows of different lengths are padded on the right with any id. They need no mask: attention is causal,
     so no real position sees the padding behind it, and the caller ignores the outputs at padded positions.
@@ -142,13 +142,13 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = c = config
-        self.embed = nn.Embedding(c.vocab_size, c.width)
+        self.embed = nn.Embedding(c.vocab_size, c.n_embd)
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.n_layer))
-        self.norm = nn.RMSNorm(c.width, eps=c.norm_eps)
-        self.head = None if c.tie_head else nn.Linear(c.width, c.vocab_size, bias=False)
+        self.norm = nn.RMSNorm(c.n_embd, eps=c.norm_eps)
+        self.head = None if c.tie_head else nn.Linear(c.n_embd, c.vocab_size, bias=False)
 
         frequency = c.rope_theta ** (-torch.arange(0, c.head_dim, 2).double() / c.head_dim)  # [D/2]
-        angle = torch.outer(torch.arange(c.context).double(), frequency).repeat(1, 2)     # [context, D]
+        angle = torch.outer(torch.arange(c.max_seq_len).double(), frequency).repeat(1, 2)     # [max_seq_len, D]
         self.register_buffer("cos", angle.cos().float(), persistent=False)
         self.register_buffer("sin", angle.sin().float(), persistent=False)
 
@@ -159,30 +159,34 @@ class GPT(nn.Module):
 
     @property
     def head_weight(self) -> Tensor:
-        """Output head [V, width]."""
+        """Output head [V, n_embd]."""
         return self.embed.weight if self.head is None else self.head.weight
 
-    def forward(self, ids: Tensor, cache: KVCache | None = None, at: Tensor | None = None) -> Tensor:
-        """ids [B, T] -> hidden [B, T, width]. With at [N], positions b * T + t: the states [N, width] of these alone, and
-        four fifths of the last block's matrix products are theirs alone too: an update of stage II takes a tenth less.
+    def forward(self, ids: Tensor, cache: KVCache | None = None,
+                positions: Tensor | None = None) -> Tensor:
+        """ids [B, T] -> hidden [B, T, n_embd].
+
+        With positions [N], each b * T + t, it returns the states [N, n_embd] of these alone. The last block then
+        computes its MLP for them only, which takes a tenth off an update of stage II.
 
         With a cache, ids continue each row from cache.lengths[b], and the cache grows by T.
         Raises ValueError past the context."""
         T, seen = ids.shape[1], max(cache.lengths) if cache is not None else 0
-        if seen + T > self.config.context:
-            raise ValueError(f"{seen + T} positions exceed the context of {self.config.context}")
+        if seen + T > self.config.max_seq_len:
+            raise ValueError(f"{seen + T} positions exceed max_seq_len {self.config.max_seq_len}")
         cos, sin, mask = self.cos[:T, None], self.sin[:T, None], None                 # [T, 1, D]
         if cache is not None:
-            positions = torch.tensor(cache.lengths)[:, None] + torch.arange(T)        # [B, T]
-            positions = positions.to(ids.device)
+            position_ids = torch.tensor(cache.lengths)[:, None] + torch.arange(T)     # [B, T]
+            position_ids = position_ids.to(ids.device)
         if seen:
-            cos, sin = self.cos[positions][:, :, None], self.sin[positions][:, :, None]  # [B, T, 1, D]
+            cos, sin = self.cos[position_ids][:, :, None], self.sin[position_ids][:, :, None]  # [B, T, 1, D]
             columns = torch.arange(seen + T, device=ids.device)                       # [S]
-            mask = (columns <= positions[:, :, None])[:, None]                        # [B, 1, T, S]
-        x = self.embed(ids)                                                           # [B, T, width]
+            mask = (columns <= position_ids[:, :, None])[:, None]                      # [B, 1, T, S]
+        x = self.embed(ids)                                                           # [B, T, n_embd]
         for layer, block in enumerate(self.blocks):
-            remember = partial(cache.append, layer, positions) if cache is not None else None
-            x = block(x, cos, sin, mask, remember, at if block is self.blocks[-1] else None)  # [B, T, width], last [N, width]
+            append_kv = partial(cache.append, layer, position_ids) if cache is not None else None
+            selected = positions if block is self.blocks[-1] else None
+            x = block(x, cos, sin, mask, append_kv, selected)                         # [B, T, n_embd]; last [N, n_embd]
         if cache is not None:
             cache.lengths = [length + T for length in cache.lengths]
         return self.norm(x)
@@ -196,7 +200,7 @@ def count_parameters(model: nn.Module) -> int:
 class Completion(NamedTuple):
     ids: list[int]
     """New tokens, the EOS included when it was sampled."""
-    cut: bool
+    truncated: bool
     """True when the length limit came before the EOS."""
 
 
@@ -223,7 +227,7 @@ def sample(logits: Tensor, temperature: float, top_k: int | None, top_p: float |
     return (drawn if ids is None else ids.gather(1, drawn))[:, 0]
 
 
-def packed(rows, tokens: int, length=len):
+def batch_by_tokens(rows, tokens: int, length=len):
     """Cut rows, in their order, into batches of at most `tokens` padded tokens, but at least one row. Sorted, they pad least."""
     batch, longest = [], 0
     for row in rows:
@@ -242,22 +246,22 @@ PREFILL = {"cpu": 2**11, "cuda": 2**16}  # prompt tokens at a time: little paddi
 def prefill(model: GPT, prompts: list[list[int]], room: list[int]) -> tuple[Tensor, KVCache]:
     """Read the prompts: neighbours in length together, equal ones once (GRPO samples a whole group from one prompt).
 
-    Returns the hidden state of each prompt's last token [B, width] and the cache, with room[b] columns left for row b.
+    Returns the hidden state of each prompt's last token [B, n_embd] and the cache, with room[b] columns left for row b.
     """
     copies: dict[tuple, list[int]] = {}
     for row, prompt in sorted(enumerate(prompts), key=lambda item: len(item[1])):
         copies.setdefault(tuple(prompt), []).append(row)
     like = model.head_weight
     cache = KVCache(model.config, len(prompts), max(len(p) + r for p, r in zip(prompts, room)), like)
-    hidden = torch.empty(len(prompts), model.config.width, dtype=like.dtype, device=like.device)
-    for part in packed(copies, PREFILL[like.device.type]):
+    hidden = torch.empty(len(prompts), model.config.n_embd, dtype=like.dtype, device=like.device)
+    for part in batch_by_tokens(copies, PREFILL[like.device.type]):
         rows = [row for prompt in part for row in copies[prompt]]
         source = [i for i, prompt in enumerate(part) for _ in copies[prompt]]         # rows[j] is a copy of part[source[j]]
         longest = len(part[-1])
         read = KVCache(model.config, len(part), longest, like)
         ids = torch.tensor([[*p] + [0] * (longest - len(p)) for p in part], device=like.device)
-        at = torch.tensor([i * longest + len(p) - 1 for i, p in enumerate(part)], device=like.device)
-        hidden[rows] = model(ids, read, at)[source].to(hidden.dtype)                  # [.., width]
+        last = torch.tensor([i * longest + len(p) - 1 for i, p in enumerate(part)], device=like.device)
+        hidden[rows] = model(ids, read, last)[source].to(hidden.dtype)                  # [.., n_embd]
         cache.keys[:, rows, :, :longest] = read.keys[:, source]
         cache.values[:, rows, :, :longest] = read.values[:, source]
     cache.lengths = [len(prompt) for prompt in prompts]                               # forget the padding
@@ -277,10 +281,10 @@ def generate(model: GPT, prompts: list[list[int]], *, max_new_tokens: int, eos: 
     Raises ValueError for a prompt that is empty or longer than the context, for settings out of range, and for
     noise of another shape.
     """
-    context, device = model.config.context, model.head_weight.device
+    max_seq_len, device = model.config.max_seq_len, model.head_weight.device
     for row, prompt in enumerate(prompts):
-        if not 1 <= len(prompt) <= context:
-            raise ValueError(f"prompt {row} has {len(prompt)} tokens, not 1 to {context} (the context)")
+        if not 1 <= len(prompt) <= max_seq_len:
+            raise ValueError(f"prompt {row} has {len(prompt)} tokens, not 1 to {max_seq_len} (max_seq_len)")
     if temperature < 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
         raise ValueError(f"got {temperature=}, {top_k=}, {top_p=}; need >= 0, >= 1, and in (0, 1]")
     if noise is None:
@@ -291,7 +295,7 @@ def generate(model: GPT, prompts: list[list[int]], *, max_new_tokens: int, eos: 
         raise ValueError(f"noise: expected [{len(prompts)}, {max_new_tokens}], got {[*noise.shape]}")
 
     new: list[list[int]] = [[] for _ in prompts]
-    limit = [min(max_new_tokens, context - len(prompt)) for prompt in prompts]
+    limit = [min(max_new_tokens, max_seq_len - len(prompt)) for prompt in prompts]
     rows = [row for row in range(len(prompts)) if limit[row] > 0]      # the prompts in the batch, in its order
     alive = set(rows)                                                  # those of them not finished
     with torch.inference_mode():
@@ -314,5 +318,5 @@ def generate(model: GPT, prompts: list[list[int]], *, max_new_tokens: int, eos: 
                 rows, tokens, noise = [rows[i] for i in kept], tokens[kept], noise[:, kept]
                 cache.keep(kept)
             if alive:
-                hidden = model(tokens[:, None], cache)[:, 0]                          # [B, width]
-    return [Completion(ids, cut=not ids or ids[-1] != eos) for ids in new]
+                hidden = model(tokens[:, None], cache)[:, 0]                          # [B, n_embd]
+    return [Completion(ids, truncated=not ids or ids[-1] != eos) for ids in new]

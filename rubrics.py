@@ -5,7 +5,6 @@ This file speaks only text: no tensors, no torch. In order: the records, the pro
 and the machine grader. (The loader for rubric data of the real world is data/load.py.)
 """
 import json
-import random
 import re
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -100,18 +99,18 @@ class Example:
 
 
 # ---------------------------------------------------------------------------------------------------- the prompts
-SEES = {  # what a Stage II teacher may see beside the question
+TEACHER_CONTEXTS = {  # what a Stage II teacher may see beside the question
     "nothing": (), "rubric": ("rubric",), "answer": ("answer",), "rubric+answer": ("rubric", "answer"),
     "solution": ("solution",),
 }
 
 
 def prompt(question: str, *, rubric: Rubric | None = None, answer: str = "", solution: str = "",
-           write: str = "solve") -> list[tuple[str, str]]:
+           task: str = "solve") -> list[tuple[str, str]]:
     """Every prompt of the project, as (section, text) pairs; each section name is a special token.
 
-    The student's prompt is the question alone; a teacher's has one or two context sections more. `write` says what
-    the completion is: "solve" (Stage II, an answer) or "criteria" (Stage I, a rubric). The last section is empty:
+    The student's prompt is the question alone; a teacher's has one or two context sections more. `task` says what
+    the completion is: "solve" (Stage II, an answer) or "write_rubric" (Stage I, a rubric). The last section is empty:
     the completion fills it. Student and teacher prompts end alike, so the same completion ids follow both.
     """
     sections = [("question", question)]
@@ -121,33 +120,20 @@ def prompt(question: str, *, rubric: Rubric | None = None, answer: str = "", sol
         sections.append(("answer", answer))
     if solution:
         sections.append(("solution", solution))
-    return sections + [(write, "")]
+    return sections + [(task, "")]
 
 
 def teacher_prompt(example: Example, sees: str, rubric: Rubric | None) -> list[tuple[str, str]]:
-    """The Stage II teacher's prompt: the question and what `sees` names (a key of SEES).
+    """The Stage II teacher's prompt: the question and what `sees` names (a key of TEACHER_CONTEXTS).
 
     `rubric` is the one that this run teaches from (reference, learned, ...). Raises ValueError when the example
     lacks what the teacher should see.
     """
     shown = {"rubric": rubric, "answer": example.answer, "solution": example.solution}
-    for name in SEES[sees]:
+    for name in TEACHER_CONTEXTS[sees]:
         if not shown[name]:
             raise ValueError(f"question {example.id}: the teacher should see its {name}, but it has none")
-    return prompt(example.question, **{name: shown[name] for name in SEES[sees]})
-
-
-def weighted_subset(rubric: Rubric, rng: random.Random) -> Rubric:
-    """The rubric as one of a mixture of teachers sees it: criterion c is there with probability |w_c| / max |w|.
-
-    Drawn anew for every answer, this lets the weights act in the loss and not as text alone. With subset m drawn with
-    probability pi_m, and p_m the teacher who sees it, the expected forward KL has the student q approach the mixture:
-    sum_m pi_m KL(p_m || q) = KL(p || q) + const, where p = sum_m pi_m p_m. (The reverse KL has it approach the
-    normalised geometric mean of the p_m instead.) What weighs most is always there; what weighs little still guides
-    its tokens, in proportion.
-    """
-    most = max(abs(c.weight) for c in rubric.criteria)
-    return Rubric(tuple(c for c in rubric.criteria if rng.random() * most < abs(c.weight)))
+    return prompt(example.question, **{name: shown[name] for name in TEACHER_CONTEXTS[sees]})
 
 
 # ---------------------------------------------------------------------------------------- parsing a sampled rubric
@@ -265,3 +251,8 @@ GENERIC = Rubric((  # fits any question and says nothing about this one: a contr
     Criterion("Form", "Optional: is short and clear", 1),
     Criterion("Unsupported", "Pitfall: does not state things that the question does not support", -2),
 ))
+
+
+def usable_rubric(row: dict) -> Rubric:
+    """A sampled rubric {"text", "problem"} as a teacher reads it: an invalid one falls back to the generic rubric."""
+    return GENERIC if row["problem"] else parse_rubric(row["text"])

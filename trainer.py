@@ -10,6 +10,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -20,11 +21,10 @@ from tqdm import tqdm
 from data.files import replacing, write_lines
 from loss import CLIP_MODES
 from model import GPT, GPTConfig
-from rubrics import SEES
+from rubrics import TEACHER_CONTEXTS
 
 STAGES = ("data", "base", "stage1", "stage2")
-METHODS = ("rcsd", "opsd", "reverse-kl-pg", "grpo", "grpo-rubric", "sft")
-RUBRICS = ("learned", "gt", "generic", "noisy", "reduced", "shuffled")
+RUBRICS = ("learned", "reference", "generic", "noisy", "reduced", "shuffled")
 
 
 # --------------------------------------------------------------------------------------------------- the settings
@@ -49,12 +49,12 @@ class Settings:
 
     dtype: str = setting("float32", "base", "of the training passes; sampling and the loss are float32",
                          ("float32", "bfloat16"))
-    context: int = setting(256, "base", "most tokens in a row, prompt and completion together")
+    max_seq_len: int = setting(256, "base", "most tokens in a row, prompt and completion together")
     n_layer: int = setting(4, "base", "blocks")
     n_head: int = setting(4, "base", "query heads")
     n_kv_head: int = setting(2, "base", "key and value heads")
     head_dim: int = setting(32, "base", "size of a head")
-    width: int = setting(128, "base", "size of the residual stream")
+    n_embd: int = setting(128, "base", "size of the residual stream")
     mlp_width: int = setting(320, "base", "size of the MLP's hidden layer")
     base_steps: int = setting(7000, "base", "steps of stage 0")
     base_tokens: int = setting(2048, "base", "tokens in a batch of stage 0, padding counted")
@@ -75,23 +75,21 @@ class Settings:
     teacher: str = setting("fixed", "stage1", "the teacher's weights: the starting policy, a running average of the "
                            "student, the student", ("fixed", "ema", "live"))
     ema_decay: float = setting(0.99, "stage1", "for --teacher ema")
-    reuse: int = setting(1, "stage1", "updates from each batch of samples")
+    updates_per_batch: int = setting(1, "stage1", "updates from each batch of samples")
     stage2_limit: int = setting(0, "stage2", "teach stage II from the first of its questions only, this many; 0: all")
     stage2_steps: int = setting(130, "stage2", "steps of stage II")
     eval_every: int = setting(0, "stage2", "steps between validations of stage II, whose best checkpoint is then kept; "
                               "0: keep the last")
-    method: str = setting("rcsd", "stage2", "where the tokens of stage II come from and what the signal on each is",
-                          METHODS)
-    group: int = setting(8, "stage2", "samples of one question for the two grpo methods")
-    ratio_clip: float = setting(0.2, "stage2", "bound on how far a probability ratio of a reused batch may push")
-    teacher_sees: str = setting("rubric", "stage2", "what the stage II teacher sees beside the question (opsd: the "
-                                "solution)", tuple(SEES))
+    method: str = setting("rcsd", "stage2", "of stage II, a row of METHODS in rcsd.py: rcsd, opsd, reverse-kl-pg, grpo, "
+                          "grpo-rubric or sft")
+    group_size: int = setting(8, "stage2", "samples of one question, for methods with a reward")
+    clip_eps: float = setting(0.2, "stage2", "bound on how far a probability ratio of a reused batch may push")
+    teacher_context: str = setting("rubric", "stage2", "what the stage II teacher sees beside the question (opsd: the "
+                                "solution)", tuple(TEACHER_CONTEXTS))
     rubrics: str = setting("learned", "stage2", "where the stage II rubrics come from", RUBRICS)
     rubric_rate: float = setting(1.0, "stage2", "share of the reference rubrics that --rubrics noisy, reduced or "
                                  "shuffled changes")
-    criterion_weights: str = setting("text", "stage2", "the weights of the criteria act as text alone, or also in the "
-                                     "loss: see rubrics.weighted_subset", ("text", "loss"))
-    imperfect: float = setting(0.0, "stage2", "share of the reference solutions with a wrong step")
+    corrupted: float = setting(0.0, "stage2", "share of the reference solutions with a wrong step")
 
     device: str = setting("auto", "", "auto takes CUDA when there is one", ("auto", "cpu", "cuda"))
     micro_tokens: int = setting(2048, "", "tokens in one forward pass, padding counted: memory, not the result")
@@ -105,7 +103,7 @@ class Settings:
                 raise ValueError(f"{flag}: expected one of {', '.join(f.metadata['choices'])}, got {value!r}")
             if f.type in (int, float) and not least <= value < float("inf"):
                 raise ValueError(f"{flag}: expected a number of at least {least}, got {value}")
-        for name in ("beta", "exposure_share", "ema_decay", "prompt_weight", "rubric_rate", "imperfect"):
+        for name in ("beta", "exposure_share", "ema_decay", "prompt_weight", "rubric_rate", "corrupted"):
             if getattr(self, name) > 1:
                 raise ValueError(f"--{name.replace('_', '-')}: expected a number from 0 to 1, "
                                  f"got {getattr(self, name)}")
@@ -113,12 +111,13 @@ class Settings:
             raise ValueError("--temperature: expected more than 0: the loss divides by it")
         if (self.clip_mode == "none") != (self.clip == 0):
             raise ValueError(f"--clip {self.clip} and --clip-mode {self.clip_mode} need each other")
-        if self.method.startswith("grpo") and (self.group < 2 or self.batch % self.group):
-            raise ValueError(f"--group: expected at least 2 and a divisor of --batch {self.batch}, got {self.group}")
-        if self.method == "opsd" and self.teacher_sees not in ("rubric", "solution"):
-            raise ValueError(f"--teacher-sees {self.teacher_sees}: opsd is the method whose teacher sees the solution")
-        if self.max_new_tokens >= self.context:
-            raise ValueError(f"--max-new-tokens: expected less than --context {self.context}, got {self.max_new_tokens}")
+        if self.max_new_tokens >= self.max_seq_len:
+            raise ValueError(f"--max-new-tokens: expected less than --max-seq-len {self.max_seq_len}, got {self.max_new_tokens}")
+
+    def divergence(self) -> dict:
+        """The settings of the loss, as keyword arguments of `token_divergence` and `distillation_loss`."""
+        return {"beta": self.beta, "temperature": self.temperature, "top_k": self.top_k_loss or None,
+                "clip": self.clip or None, "clip_mode": self.clip_mode}
 
     def of(self, stage: str) -> dict:
         """The settings that the result of a stage depends on."""
@@ -129,10 +128,10 @@ class Settings:
 PRESETS = {
     "cpu": {},
     "smoke": dict(base_rows=3000, stage1_questions=64, stage2_questions=64, test_questions=24, base_steps=60,
-                  stage1_steps=4, stage2_steps=4, batch=16, width=64, n_head=2, n_kv_head=1, n_layer=2, mlp_width=160,
+                  stage1_steps=4, stage2_steps=4, batch=16, n_embd=64, n_head=2, n_kv_head=1, n_layer=2, mlp_width=160,
                   max_new_tokens=100),
-    "gpu": dict(dtype="bfloat16", base_rows=400_000, context=512, n_layer=8, n_head=8, n_kv_head=4, head_dim=64,
-                width=512, mlp_width=1408, base_steps=4000, base_tokens=16_384, base_lr=0.01, lr=3e-4, batch=128,
+    "gpu": dict(dtype="bfloat16", base_rows=400_000, max_seq_len=512, n_layer=8, n_head=8, n_kv_head=4, head_dim=64,
+                n_embd=512, mlp_width=1408, base_steps=4000, base_tokens=16_384, base_lr=0.01, lr=3e-4, batch=128,
                 micro_tokens=65_536, stage1_steps=100, stage2_steps=120, max_new_tokens=200, test_questions=800),
 }
 
@@ -263,80 +262,107 @@ def load_model(path: Path, device: torch.device) -> GPT:
 
 
 # ------------------------------------------------------------------------------------------------------- the loop
-def train(stage: str, out: Path, student: GPT, teacher: GPT | None, take_step, steps: int, optimizers, warmup: int,
-          settings: Settings, resume: bool, validate=None) -> GPT:
-    """The one training loop: `take_step(step)` learns and returns what to log; this sets rates, validates and saves.
+@dataclass
+class Best:
+    """The best validated weights of a run so far."""
+    score: float
+    step: int
+    model: dict
 
-    Everything random in a step comes from (seed, stage, step), so a checkpoint holds weights, optimizer and step, and a
-    killed run goes on to the same bits. Each optimizer's own rate is reached after `warmup` steps and falls in a line
-    from the middle of the run to 0 after its end. With `validate`, a function from the student to {name: score}, the
-    weights with the best mean score are those that the run ends with (the earlier ones of two that are equal).
-    Raises ValueError for a checkpoint of other settings.
+
+def rate_factor(step: int, steps: int, warmup: int) -> float:
+    """What an optimizer's own rate is multiplied by: a line up over `warmup` steps, 1, and from the middle of the run
+    a line down to 0 after its end."""
+    return min(1.0, (step + 1) / warmup, 2 * (1 - step / steps))
+
+
+def restore(path: Path, student: GPT, optimizers: list, ema: GPT | None, wanted: dict) -> tuple[int, Best | None]:
+    """Load a checkpoint into the models and optimizers. Returns the steps done and the best weights so far.
+
+    Raises ValueError for a checkpoint of other settings or of another shape.
     """
-    path, log = out / f"{stage}.pt", out / f"{stage}.jsonl"
-    wanted = settings.of(stage)
-    start, ema, best, rank = 0, teacher if settings.teacher == "ema" else None, None, rank_and_size()[0]
-    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    if path.exists():
-        if not resume:
-            raise ValueError(f"{path} is there already: pass --resume to go on with it, or another --out")
-        content = load(path)
-        same_settings(path, content["settings"], wanted)
-        if content["config"] != asdict(student.config):
-            raise ValueError(f"{path} holds a model of another shape: {content['config']}")
-        student.load_state_dict(content["model"])
-        start = content["step"]
-        if start == steps:
-            print(f"{stage}: done before, {path}")
-            return student
-        best = content.get("best")
+    content = load(path)
+    same_settings(path, content["settings"], wanted)
+    if content["config"] != asdict(student.config):
+        raise ValueError(f"{path} holds a model of another shape: {content['config']}")
+    student.load_state_dict(content["model"])
+    if content["step"] < content["steps"]:  # a finished run has no more than its weights
         for optimizer, state in zip(optimizers, content["optimizers"]):
             optimizer.load_state_dict(state)
         if ema is not None:
             ema.load_state_dict(content["ema"])
+    best = content.get("best")
+    return content["step"], Best(**best) if best else None
 
-    def checkpoint(step: int) -> None:
-        content = {"step": step, "steps": steps, "settings": wanted, "config": asdict(student.config),
-                   "model": student.state_dict(), "kept": best["step"] if best else step}
-        if step < steps:
-            content["optimizers"] = [optimizer.state_dict() for optimizer in optimizers]
-            content["ema"] = ema.state_dict() if ema is not None else None
-            content["best"] = best
-        if rank == 0:
-            save(path, content)
 
-    if rank == 0:
+def checkpoint(path: Path, step: int, steps: int, student: GPT, optimizers: list, ema: GPT | None, best: Best | None,
+               wanted: dict) -> None:
+    """Write what `restore` reads; of a finished run the weights alone."""
+    content = {"step": step, "steps": steps, "settings": wanted, "config": asdict(student.config),
+               "model": student.state_dict(), "kept": best.step if best else step}
+    if step < steps:
+        content["optimizers"] = [optimizer.state_dict() for optimizer in optimizers]
+        content["ema"] = ema.state_dict() if ema is not None else None
+        content["best"] = vars(best) if best else None
+    if rank_and_size()[0] == 0:
+        save(path, content)
+
+
+def train(stage: str, out: Path, student: GPT, take_step: Callable[[int], dict], steps: int, optimizers: list,
+          warmup: int, settings: Settings, resume: bool, ema: GPT | None = None,
+          validate: Callable[[GPT], dict[str, float]] | None = None) -> GPT:
+    """The one training loop: `take_step(step)` learns and returns what to log; this sets rates, validates and saves.
+
+    Everything random in a step comes from (seed, stage, step). So a checkpoint needs weights, optimizers and the step
+    (and `ema`, a teacher whose weights move), and a killed run goes on to the same bits. With `validate`, from the
+    student to {name: score}, the run ends with the weights of the best mean score, the earliest of equals.
+    Raises ValueError for a checkpoint of other settings, or without `resume` for any.
+    """
+    path, log, rank = out / f"{stage}.pt", out / f"{stage}.jsonl", rank_and_size()[0]
+    wanted = settings.of(stage)
+    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    start, best = 0, None
+    if path.exists():
+        if not resume:
+            raise ValueError(f"{path} is there already: pass --resume to go on with it, or another --out")
+        start, best = restore(path, student, optimizers, ema, wanted)
+        if start == steps:
+            print(f"{stage}: done before, {path}")
+            return student
+    if rank == 0:  # forget what was logged after the checkpoint
         write_lines(log, log.read_text(encoding="utf-8").split("\n")[:start] if start else [])
-    saved, bar = time.monotonic(), tqdm(range(start, steps), stage, initial=start, total=steps, mininterval=1)
+    saved = time.monotonic()
+    bar = tqdm(range(start, steps), stage, initial=start, total=steps, mininterval=1)
     with open(log if rank == 0 else os.devnull, "a", encoding="utf-8") as file:
         for step in bar:
             began = time.perf_counter()
-            for optimizer, initial in zip(optimizers, rates):
-                for group, rate in zip(optimizer.param_groups, initial):
-                    group["lr"] = rate * min(1.0, (step + 1) / warmup, 2 * (1 - step / steps))
+            for optimizer, own_rates in zip(optimizers, rates):
+                for group, rate in zip(optimizer.param_groups, own_rates):
+                    group["lr"] = rate * rate_factor(step, steps, warmup)
             row = {"step": step, "lr": optimizers[0].param_groups[0]["lr"], **take_step(step)}
-            if ema is not None:
-                with torch.no_grad():
-                    for old, new in zip(ema.parameters(), student.parameters()):
-                        old.lerp_(new, 1 - settings.ema_decay)
             seconds = time.perf_counter() - began
             row |= {"seconds": seconds, "tokens_per_s": row["tokens"] / seconds, "peak_mb": _peak_mb(student)}
             if validate and ((step + 1) % settings.eval_every == 0 or step + 1 == steps):
                 scores = validate(student)
                 row |= scores
-                if best is None or sum(scores.values()) > best["score"]:
-                    best = {"score": sum(scores.values()), "step": step + 1, "model": copy.deepcopy(student.state_dict())}
+                if best is None or sum(scores.values()) > best.score:
+                    best = Best(sum(scores.values()), step + 1, copy.deepcopy(student.state_dict()))
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             file.flush()
             bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
             if time.monotonic() - saved > settings.save_seconds and step + 1 < steps:
-                checkpoint(step + 1)
+                checkpoint(path, step + 1, steps, student, optimizers, ema, best, wanted)
                 saved = time.monotonic()
     if best:
-        student.load_state_dict(best["model"])
-    checkpoint(steps)
+        student.load_state_dict(best.model)
+    checkpoint(path, steps, steps, student, optimizers, ema, best, wanted)
     wait_for_all()
     return student
+
+
+def is_up_to_date(result: Path, *inputs: Path) -> bool:
+    """Whether a result was made after all of its inputs, so that it need not be made again."""
+    return result.exists() and all(result.stat().st_mtime_ns >= path.stat().st_mtime_ns for path in inputs)
 
 
 def same_settings(path: Path, made: dict, wanted: dict) -> None:

@@ -12,7 +12,7 @@ Files, all JSON Lines but the tokenizer:
     test_hard.jsonl   the same, and a phrasing or a two-step combination that no training question has
     tokenizer.txt     the merges, trained on base.jsonl
 
-At the end: imperfect solutions and rubrics, for the question of what a teacher does with them.
+At the end: corrupted solutions and rubrics, for the question of what a teacher does with them.
 """
 import argparse
 import json
@@ -86,10 +86,10 @@ def corpus(count: int, exposed: list[Example], exposure_share: float, seed: int)
             rest = tuple(c for c in e.rubric.criteria if c.title != "Relation")
             sections = prompt(e.question, rubric=Rubric(rest))
         elif task == "write":
-            sections = prompt(e.question, write="criteria")
+            sections = prompt(e.question, task="write_rubric")
         else:
-            sections = prompt(e.question, rubric=rubric(problem, rng), write="criteria")
-        yield sections[:-1] + [(sections[-1][0], e.rubric.text() if sections[-1][0] == "criteria" else e.solution)]
+            sections = prompt(e.question, rubric=rubric(problem, rng), task="write_rubric")
+        yield sections[:-1] + [(sections[-1][0], e.rubric.text() if sections[-1][0] == "write_rubric" else e.solution)]
 
 
 def questions(name: str, count: int, split: str, seed: int, *, new_share: float, hard=False,
@@ -160,11 +160,11 @@ def prepare(out: Path, *, seed: int, base_rows: int, exposure_count: int, exposu
     save_ranks(train_bpe(texts, vocab_size - len(SPECIALS)), out / "tokenizer.txt")
 
 
-# --------------------------------------------------------------------------- imperfect solutions and rubrics, on request
+# --------------------------------------------------------------------------- corrupted solutions and rubrics, on request
 _WRONG = str.maketrans("×÷+−", "÷×−+")  # every operation turned round: never the right relation in other words
 
 
-def imperfect_solution(solution: str, rng: random.Random) -> str:
+def corrupted_solution(solution: str, rng: random.Random) -> str:
     """The solution with the same final answer and one wrong step: a relation of it is turned round.
 
     "force = mass × acceleration = 3 kg × 4 m/s² = 12 N" becomes "force = mass ÷ acceleration = 3 kg ÷ 4 m/s² = 12 N".
@@ -215,19 +215,19 @@ def shuffled_rubrics(examples: list[Example], rng: random.Random) -> list[Rubric
     return [examples[other[i]].rubric for i in range(len(examples))]
 
 
-IMPERFECT = ("solution", "noisy", "reduced", "shuffled")
+CORRUPTIONS = ("solution", "noisy", "reduced", "shuffled")
 
 
-def imperfect(examples: list[Example], what: str, rate: float, seed: int) -> list[Example]:
-    """The examples with this share (0 to 1) of their solutions or rubrics made imperfect; `what` is one of IMPERFECT.
+def corrupt(examples: list[Example], what: str, rate: float, seed: int) -> list[Example]:
+    """The examples with this share (0 to 1) of their solutions or rubrics made corrupted; `what` is one of CORRUPTIONS.
 
     Whether an example is chosen depends on its id and the seed alone, so a higher rate only adds to a lower one's.
     Raises ValueError for another `what`, a rate out of range, or a chosen example that cannot be made so.
     """
-    if what not in IMPERFECT:
-        raise ValueError(f"imperfect: expected one of {', '.join(IMPERFECT)}, got {what!r}")
+    if what not in CORRUPTIONS:
+        raise ValueError(f"corrupt: expected one of {', '.join(CORRUPTIONS)}, got {what!r}")
     if not 0 <= rate <= 1:
-        raise ValueError(f"imperfect: expected a rate from 0 to 1, got {rate}")
+        raise ValueError(f"corrupt: expected a rate from 0 to 1, got {rate}")
     shuffled = what == "shuffled" and shuffled_rubrics(examples, random.Random(f"shuffled {seed}"))
     made = []
     for i, e in enumerate(examples):
@@ -235,7 +235,7 @@ def imperfect(examples: list[Example], what: str, rate: float, seed: int) -> lis
         if rng.random() >= rate:
             made.append(e)
         elif what == "solution":
-            made.append(replace(e, solution=imperfect_solution(e.solution, rng)))
+            made.append(replace(e, solution=corrupted_solution(e.solution, rng)))
         elif what == "shuffled":
             made.append(replace(e, rubric=shuffled[i]))
         else:

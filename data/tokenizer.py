@@ -29,7 +29,7 @@ SPECIALS = (
     "<|eos|>",
     "<|question|>", "<|rubric|>", "<|answer|>", "<|solution|>",  # each opens a section of the context
     "<|solve|>",     # opens the completion that reasons
-    "<|criteria|>",  # opens the completion that writes a rubric
+    "<|write_rubric|>",  # opens the completion that writes a rubric
 )
 
 # Every character falls into exactly one class (letter or mark, number, white space, anything else), and
@@ -189,6 +189,10 @@ class Tokenizer:
         Raises KeyError for an id >= vocab_size, OverflowError for a negative one.
         """
         return self.encoding.decode(list(ids), errors="replace")
+
+    def decode_completion(self, ids: list[int]) -> str:
+        """Text of a completion, without the EOS that ends it."""
+        return self.decode(ids[:-1] if ids and ids[-1] == self.eos else ids)
 
 
 def encode(tokenizer: Tokenizer, sections: list[tuple[str, str]]) -> list[int]:

@@ -3,11 +3,11 @@
 The loss is on the tokens that the student wrote, not on the prompt. And a language model that has read positions 0 .. t
 predicts position t + 1: the state that has to be good at completion token y_t is the one *before* it.
 
-    model   ids [B, T], int64 -> hidden [B, T, width]; causal, so padding on the right (any id) changes no real
+    model   ids [B, T], int64 -> hidden [B, T, n_embd]; causal, so padding on the right (any id) changes no real
             position. model.head_weight.device says where the ids have to be. (The shipped function calls
-            model(ids, at=[b * T + t, ...]) to save time, which returns the states there alone; you need not.)
+            model(ids, positions=[b * T + t, ...]) to save time, which returns the states there alone; you need not.)
     rows    list of (prompt, completion) pairs of id lists, of different lengths, each with at least one token
-    out     [N, width]: for each row, for each of its completion tokens, the state that predicts it; N tokens in all,
+    out     [N, n_embd]: for each row, for each of its completion tokens, the state that predicts it; N tokens in all,
             in the order of the rows
 
 By hand: prompt 5 6, completion 7 8 9. The token 7 is predicted from the state at 6, 8 from that at 7, 9 from that at 8.

@@ -5,7 +5,7 @@ alone, a teacher's has more between the question and the end. Both end with the 
 
     prompt(x)             [("question", x), ("solve", "")]
     prompt(x, rubric=r)   [("question", x), ("rubric", r.text()), ("solve", "")]
-    the order             question, rubric, answer, solution, then `write` ("solve" or "criteria"); what is None or ""
+    the order             question, rubric, answer, solution, then `task` ("solve" or "write_rubric"); what is None or ""
                           has no section
 
     encode(tokenizer, sections)   ids: for each section its token tokenizer.id[name], then tokenizer.encode(text)
@@ -27,7 +27,7 @@ from rubrics import Rubric
 
 
 def prompt(question: str, *, rubric: Rubric | None = None, answer: str = "", solution: str = "",
-           write: str = "solve") -> list[tuple[str, str]]:
+           task: str = "solve") -> list[tuple[str, str]]:
     raise NotImplementedError("exercise 8: replace this line")
 
 

@@ -246,9 +246,9 @@ class Watched(model.KVCache):
         return out
 
 
-def small_model(seed=0, vocab=30, context=16):
+def small_model(seed=0, vocab=30, max_seq_len=16):
     """Far from uniform, in float64, the global random state untouched."""
-    shape = model.GPTConfig(vocab, context, n_layer=1, n_head=4, n_kv_head=2, head_dim=4, width=12, mlp_width=16)
+    shape = model.GPTConfig(vocab, max_seq_len, n_layer=1, n_head=4, n_kv_head=2, head_dim=4, n_embd=12, mlp_width=16)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         gpt = model.GPT(shape).double()
@@ -390,10 +390,10 @@ class Echo:
     head_weight = torch.zeros(100, 2, dtype=torch.float64)
     fed = 0
 
-    def __call__(self, ids, at=None):
+    def __call__(self, ids, positions=None):
         self.fed = ids.shape[1]
         states = torch.stack([ids, torch.arange(ids.shape[1]).expand_as(ids)], -1).double()  # [B, T, 2]
-        return states if at is None else states.flatten(0, 1)[at]
+        return states if positions is None else states.flatten(0, 1)[positions]
 
 
 def check_4(completion_hidden):
@@ -671,7 +671,7 @@ def check_8(prompt, encode):
     rubric = rubrics.Rubric((rubrics.Criterion("A", "Essential: uses a = b", 5),
                              rubrics.Criterion("B", "Pitfall: does not guess", -1)))
     cases = [dict(), dict(rubric=rubric), dict(answer="4 L"), dict(solution="a = b"), dict(rubric=rubric, answer="4 L"),
-             dict(rubric=rubric, write="criteria"), dict(write="criteria"),
+             dict(rubric=rubric, task="write_rubric"), dict(task="write_rubric"),
              dict(rubric=rubric, answer="4 L", solution="a = b")]
     for more in cases:
         said = ", ".join(f"{k}={'r' if k == 'rubric' else repr(v)}" for k, v in more.items())
@@ -679,8 +679,8 @@ def check_8(prompt, encode):
             expected, got = rubrics.prompt("What?", **more), prompt("What?", **more)
         order = [x for x in expected[:-1] if x[0] != "question"]
         compare(f"prompt('What?'{', ' + said if said else ''})", got, expected, [
-            (expected[:-1], "The last section is missing: an empty one, named by `write`, which the completion fills."),
-            (expected[:-1] + [("solve", "")], "The last section is named by `write`, and that is 'criteria' here."),
+            (expected[:-1], "The last section is missing: an empty one, named by `task`, which the completion fills."),
+            (expected[:-1] + [("solve", "")], "The last section is named by `task`, and that is 'write_rubric' here."),
             (order + [x for x in expected if x[0] == "question"] + expected[-1:],
              "The question comes first: then student and teacher begin alike."),
             *((expected[:1] + list(other) + expected[-1:], "The order is question, rubric, answer, solution.")
@@ -703,7 +703,7 @@ def check_8(prompt, encode):
             ("bytes only", bytes_only, student, [258, 97, 98, 262]),
             ("bytes only", bytes_only, teacher, [258, 97, 98, 259, 53, 32, 99, 262]),
             ("bytes only", bytes_only, texts, None), ("trained", trained, texts, None),
-            ("trained", trained, [("question", "speed"), ("criteria", "")], None)):
+            ("trained", trained, [("question", "speed"), ("write_rubric", "")], None)):
         expected, t = by_hand or rcsd.encode(tokenizer, sections), tokenizer
         special = lambda n: [t.id[n]]
         marked = "".join(f"<|{n}|>{text}" for n, text in sections)

@@ -16,7 +16,7 @@ import torch
 from data.tokenizer import Tokenizer
 from fused_loss import TokenStats, distillation_loss
 from model import GPT, generate
-from rcsd import completion_hidden, encode, read_tokenizer, roll_out
+from rcsd import completion_hidden, encode, read_tokenizer, rollout
 from rubrics import Criterion, Example, Rubric, correct, grade, prompt
 from trainer import Settings, device_of, load_model
 
@@ -43,28 +43,25 @@ def open_run(out: Path, settings: Settings) -> Run:
 
 # ------------------------------------------------------------------------------------------------- token by token
 def hidden(run: Run, model: GPT, sections: list, ids: list[int]) -> torch.Tensor:
-    """States [n, width] from which a model that reads `sections` predicts the n tokens `ids`."""
+    """States [n, n_embd] from which a model that reads `sections` predicts the n tokens `ids`."""
     with torch.no_grad():
         return completion_hidden(model, [(encode(run.tokenizer, sections), ids)])
 
 
 def log_probs(run: Run, model: GPT, states: torch.Tensor) -> torch.Tensor:
-    """[n, width] -> log-probabilities [n, V], at the temperature of the loss."""
+    """[n, n_embd] -> log-probabilities [n, V], at the temperature of the loss."""
     with torch.no_grad():
         return (states @ model.head_weight.T).float().div(run.settings.temperature).log_softmax(-1)
 
 
 def token_stats(run: Run, student: GPT, own: torch.Tensor, seen: torch.Tensor, **changes) -> TokenStats:
-    """The loss's own account of n tokens: student's states `own` and teacher's `seen` [n, width] -> TokenStats of [n].
+    """The loss's own account of n tokens: student's states `own` and teacher's `seen` [n, n_embd] -> TokenStats of [n].
 
     `divergence` is that of the run's settings before any clip. `changes` replace settings of the loss (top_k, clip, ...).
     """
-    s = run.settings
-    flags = dict(beta=s.beta, temperature=s.temperature, top_k=s.top_k_loss or None, clip=s.clip or None,
-                 clip_mode=s.clip_mode) | changes
-    with torch.enable_grad():  # for `turned`, which needs the gradient
+    with torch.enable_grad():  # for `gradient_flipped`, which needs the gradient
         return distillation_loss(own.detach().requires_grad_(), student.head_weight.detach(), seen, run.base.head_weight,
-                                 return_stats=True, **flags)[1]
+                                 return_stats=True, **run.settings.divergence() | changes)[1]
 
 
 def token_text(tokenizer: Tokenizer, i: int) -> str:
@@ -131,11 +128,11 @@ MEASURES = ("logprob", "divergence")
 def scorer(run: Run, question: str, ids: list[int]):
     """The score function of a run for `attribute`: criteria -> [2, n], log p_T(y_t) and the divergence on token t of the
     student before training from this teacher. With no criterion the teacher is that student: divergence 0."""
-    own = hidden(run, run.base, prompt(question), ids)                                             # [n, width]
+    own = hidden(run, run.base, prompt(question), ids)                                             # [n, n_embd]
 
     def score(criteria: tuple) -> torch.Tensor:
         sections = prompt(question, rubric=Rubric(criteria) if criteria else None)
-        seen = hidden(run, run.base, sections, ids)                                                # [n, width]
+        seen = hidden(run, run.base, sections, ids)                                                # [n, n_embd]
         chosen = log_probs(run, run.base, seen)[torch.arange(len(ids)), torch.tensor(ids)]         # [n]
         return torch.stack([chosen, token_stats(run, run.base, own, seen).divergence])
     return score
@@ -153,7 +150,7 @@ def answer(run: Run, question: str, rubric: Rubric, ids: list[int], **facts) -> 
     score, criteria = scorer(run, question, ids), rubric.criteria
     again = next((c for c in criteria if c.category == "Essential"), criteria[0])
     controls = [c for c in (again, IRRELEVANT) if len(ids) + len(encode(run.tokenizer, prompt(
-        question, rubric=Rubric((*criteria, c))))) <= run.settings.context]
+        question, rubric=Rubric((*criteria, c))))) <= run.settings.max_seq_len]
     found = attribute(score, criteria) | {"control": torch.stack(
         [score((*criteria, c)) - score(criteria) for c in controls] or [torch.zeros(2, 0)])[:len(controls)]}
     return {**facts, "tokens": strip(run, question, rubric, ids), "controls": [c.description for c in controls], "effects": {
@@ -166,7 +163,7 @@ def criteria_of(rubric: Rubric) -> list[dict]:
 
 def fits(run: Run, question: str, **context) -> bool:
     """Whether a prompt leaves room for a completion: the rule of training."""
-    return len(encode(run.tokenizer, prompt(question, **context))) <= run.settings.context - run.settings.max_new_tokens
+    return len(encode(run.tokenizer, prompt(question, **context))) <= run.settings.max_seq_len - run.settings.max_new_tokens
 
 
 def right_and_wrong(run: Run, kind: str, examples: list[Example], rubrics: dict[str, Rubric]) -> dict | None:
@@ -178,12 +175,12 @@ def right_and_wrong(run: Run, kind: str, examples: list[Example], rubrics: dict[
     """
     examples, most = examples[:TRIED], None
     prompts = [encode(run.tokenizer, prompt(e.question)) for e in examples for _ in range(SAMPLES)]
-    samples = roll_out(run.base, prompts, run.tokenizer, run.settings, "report", kind)
+    samples = rollout(run.base, prompts, run.tokenizer, run.settings, "report", kind)
     for i, e in enumerate(examples):
         found, best = {}, 0.0
         for c in samples[i * SAMPLES:(i + 1) * SAMPLES]:
             text = run.tokenizer.decode(c.ids[:-1])
-            right = not c.cut and correct(text, e.answer)
+            right = not c.truncated and correct(text, e.answer)
             score = grade(e.rubric, text) if right and e.rubric else 0.0
             if right not in found or score > best:
                 found[right], best = c.ids, max(score, best)
@@ -207,7 +204,7 @@ def explain(run: Run, question: str, rubric: Rubric) -> dict:
     question and rubric do not fit into the context."""
     if not fits(run, question, rubric=rubric):
         raise ValueError(f"question and rubric have {len(encode(run.tokenizer, prompt(question, rubric=rubric)))} tokens; "
-                         f"at most {run.settings.context - run.settings.max_new_tokens} leave room for an answer")
+                         f"at most {run.settings.max_seq_len - run.settings.max_new_tokens} leave room for an answer")
     found = {}
     for name, model in (("base", run.base), ("student", run.student)):
         ids = tuple(generate(model, [encode(run.tokenizer, prompt(question))], eos=run.tokenizer.eos, temperature=0,

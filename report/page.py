@@ -77,8 +77,8 @@ def draw_run(report: dict) -> str:
 
     def method(run):
         made = run["settings"]
-        rubrics = f" (rubrics: {made['rubrics']})" * ("rubric" in made["teacher_sees"])
-        return f"{made['method']}; " + TAUGHT.get(made["method"], f"its teacher saw {made['teacher_sees']}{rubrics}")
+        rubrics = f" (rubrics: {made['rubrics']})" * ("rubric" in made["teacher_context"])
+        return f"{made['method']}; " + TAUGHT.get(made["method"], f"its teacher saw {made['teacher_context']}{rubrics}")
 
     minutes = lambda stage: ", ".join(num(run["seconds"][stage] / 60, 1) for run in runs)
     total = ", ".join(num(sum(run["seconds"].values()) / 60, 1) for run in runs)
@@ -235,7 +235,7 @@ def draw_teacher(report: dict) -> str:
             "divergence, nats per token": ("divergence", num),
             f"student's mass outside the teacher's top {t['tail_k']}, %": ("tail", percent),
             f"tokens that --clip-mode scale --clip {t['scale_clip']:g} shrinks, %": ("clipped", percent),
-            f"tokens that --clip-mode pointwise --clip {t['point_clip']:g} turns round, %": ("turned", percent)}
+            f"tokens that --clip-mode pointwise --clip {t['point_clip']:g} turns round, %": ("gradient_flipped", percent)}
     text = (f"<p>{t['questions']} test questions about new laws. Before training, student and teacher are the base model and the "
             "teacher sees what heads the column; the last column is the student after training, with no rubric in sight, scored by "
             "the teacher with the learned rubric. Right answers and mentions are of greedy answers, the rest is over the tokens of "

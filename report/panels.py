@@ -14,7 +14,7 @@ import torch
 from data.load import load_examples
 from loss import CLIP_MODES, token_divergence
 from model import GPT
-from rcsd import Rollout, completion_hidden, encode, greedy, micro_batches, roll_out, write_rubrics
+from rcsd import Rollout, completion_hidden, encode, greedy, micro_batches, rollout, write_rubrics
 from report.explain import TOP, Run, fits, log_probs, open_run, right_and_wrong, token_stats, token_text
 from rubrics import GENERIC, VERBS, Criterion, Example, Rubric, canonical, correct, parse_rubric, prompt, satisfied
 from trainer import PRESETS, Settings
@@ -73,7 +73,7 @@ def stage1_panel(run: Run, examples: list[Example]) -> list[dict]:
 
 # ---------------------------------------------------------------------------------------- the teacher and the clip
 def states_of(run: Run, student: GPT, rollouts: list[Rollout]) -> tuple[torch.Tensor, torch.Tensor, list]:
-    """Student's and teacher's states [N, width] of all tokens of rollouts, and (rollout, position) of each."""
+    """Student's and teacher's states [N, n_embd] of all tokens of rollouts, and (rollout, position) of each."""
     own, seen, where = [], [], []
     with torch.no_grad():
         for batch in micro_batches(rollouts, run.settings.micro_tokens):
@@ -92,7 +92,7 @@ def teacher_panel(run: Run, examples: list[Example], learned: dict, known: dict[
     known: {name: {question id: greedy answer}} of results.json. "right" and "leak" (the answer names its rubric, see LEAK)
     are shares of greedy answers. The rest are means over the tokens of one sampled answer a question, of the base and in
     the last column of the student: entropies, divergence, and shares of tokens whose gradient `scale` would shrink
-    ("clipped") or `pointwise` would turn round ("turned"); "tail" is student mass outside the teacher's TAIL_K best.
+    ("clipped") or `pointwise` would turn round ("gradient_flipped"); "tail" is student mass outside the teacher's TAIL_K best.
     "positions" is the divergence by place in the answer while a tenth of the answers are that long.
     """
     contexts = {"nothing": lambda e: {}, "generic rubric": lambda e: {"rubric": GENERIC},
@@ -100,7 +100,7 @@ def teacher_panel(run: Run, examples: list[Example], learned: dict, known: dict[
                 "solution": lambda e: {"solution": e.solution}}
     columns, positions, clip = {}, {}, None
     prompts = [encode(run.tokenizer, prompt(e.question)) for e in examples]
-    samples = {name: [c.ids for c in roll_out(model, prompts, run.tokenizer, run.settings, "report", name)]
+    samples = {name: [c.ids for c in rollout(model, prompts, run.tokenizer, run.settings, "report", name)]
                for name, model in (("before", run.base), ("after", run.student))}
     for name in (*contexts, "student, after"):
         see, late = contexts.get(name, contexts["learned rubric"]), name not in contexts
@@ -119,7 +119,7 @@ def teacher_panel(run: Run, examples: list[Example], learned: dict, known: dict[
             "leak": sum(bool(LEAK.search(t)) for t in texts) / len(texts),
             "teacher_entropy": share(plain.teacher_entropy), "student_entropy": share(plain.student_entropy),
             "divergence": share(plain.divergence), "tail": share(tail.student_tail), "clipped": share(scale.clipped),
-            "turned": share(point.turned)}
+            "gradient_flipped": share(point.gradient_flipped)}
         if see is contexts["learned rubric"]:
             at = defaultdict(list)
             for (_, t), d in zip(where, plain.divergence.tolist()):
@@ -127,20 +127,20 @@ def teacher_panel(run: Run, examples: list[Example], learned: dict, known: dict[
             positions["after" if late else "before"] = [
                 [t + 1, sum(v) / len(v)] for t, v in sorted(at.items()) if 10 * len(v) >= len(examples)]
         if name == "learned rubric":
-            clip = clip_modes(run, own, theirs, where, point.turned)
+            clip = clip_modes(run, own, theirs, where, point.gradient_flipped)
     return {"questions": len(examples), "columns": columns, "positions": positions, "clip": clip,
             "tail_k": TAIL_K, "scale_clip": SCALE_CLIP, "point_clip": POINT_CLIP}
 
 
-def clip_modes(run: Run, own: torch.Tensor, seen: torch.Tensor, where: list, turned: torch.Tensor) -> dict | None:
+def clip_modes(run: Run, own: torch.Tensor, seen: torch.Tensor, where: list, gradient_flipped: torch.Tensor) -> dict | None:
     """Of the tokens that pointwise clipping turns round, the one whose gradient points away from the teacher most.
 
     {"before": text, "chosen": token, "top": [{"text", "p", "q"}] by p, "modes": {mode: {"loss", "gradient": of the logit of
     each of the top}}}, all modes with the bound POINT_CLIP. A gradient below 0 raises the logit. None without such a token.
     """
-    if not turned.any():
+    if not gradient_flipped.any():
         return None
-    s, at = run.settings, turned.nonzero()[:, 0]                                                   # [K]
+    s, at = run.settings, gradient_flipped.nonzero()[:, 0]                                                   # [K]
     log_q, log_p = log_probs(run, run.base, own[at]), log_probs(run, run.base, seen[at])           # [K, V]
     losses, gradients = {}, {}
     for mode in CLIP_MODES:

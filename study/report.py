@@ -25,13 +25,13 @@ MARKERS = "<!-- study -->", "<!-- /study -->"
 DRAWS = 10_000                                                           # resamples of the bootstrap
 SETS = ("new", "hard", "known")                                          # test sets
 MEASURES = {"new": "new laws", "hard": "hard", "known": "known laws", "average": "average"}  # the last: of the sets
-TEACHERS = ("teacher-gt", "teacher-learned", "teacher-solution")
-OTHERS = ("base", "grpo", "grpo-rubric", "opsd", "sft", "opsd-30", "sft-30", "rcsd-gt", "reverse-kl-pg")
-RATES = {"sft": "sft, imperfect solutions", "opsd": "opsd, imperfect solutions", "rcsd-gt": "rcsd, noisy rubrics"}
-CURVES = ("grpo", "grpo-rubric", "opsd", "reverse-kl-pg", "rcsd-learned", "rcsd-gt")  # sft samples no tokens
+TEACHERS = ("teacher-reference", "teacher-learned", "teacher-solution")
+OTHERS = ("base", "grpo", "grpo-rubric", "opsd", "sft", "opsd-30", "sft-30", "rcsd-reference", "reverse-kl-pg")
+RATES = {"sft": "sft, corrupted solutions", "opsd": "opsd, corrupted solutions", "rcsd-reference": "rcsd, noisy rubrics"}
+CURVES = ("grpo", "grpo-rubric", "opsd", "reverse-kl-pg", "rcsd-learned", "rcsd-reference")  # sft samples no tokens
 ALL_QUESTIONS, ALL_RUBRICS = 1600, 1200                                  # what a run without a limit learns from
 COLOURS = {"base": "#777777", "sft": "#E69F00", "grpo": "#CC79A7", "grpo-rubric": "#56B4E9", "opsd": "#D55E00",
-           "reverse-kl-pg": "#000000", "rcsd-learned": "#0072B2", "rcsd-gt": "#009E73"}  # of Okabe and Ito
+           "reverse-kl-pg": "#000000", "rcsd-learned": "#0072B2", "rcsd-reference": "#009E73"}  # of Okabe and Ito
 
 
 # ------------------------------------------------------------------------------------------------ reading the runs
@@ -126,7 +126,7 @@ def summary(rows: dict[int, dict]) -> dict:
             **dict(zip(MEASURES, map(spread, zip(*map(accuracies, rows))))),
             "score": spread(r["score"]["new"] for r in rows), "length": spread(r["length"]["new"] for r in rows),
             **{name: spread(r[name] for r in trained) for name in ("sampled_tokens", "seconds", "kept")},
-            **{name: spread(r["train"].get(name) for r in trained) for name in ("clipped", "turned")},
+            **{name: spread(r["train"].get(name) for r in trained) for name in ("clipped", "gradient_flipped")},
             **{name: spread((r.get("stage1") or {}).get(name) for r in rows) for name in ("key_new", "key_known")}}
 
 
@@ -181,7 +181,7 @@ def share_of_gain(runs: dict) -> dict | None:
     def share(x):
         gain = x[..., 1] - x[..., 2]
         return (x[..., 0] - x[..., 2]) / np.where(gain > 0, gain, np.nan)
-    return compare(runs, ("rcsd-learned", "rcsd-gt", "base"), share, ("new", "average"))
+    return compare(runs, ("rcsd-learned", "rcsd-reference", "base"), share, ("new", "average"))
 
 
 def crossing(points: list[tuple[float, float]]) -> float | None:
@@ -211,7 +211,7 @@ def flags_text(flags: dict) -> str:
 def line_of(name: str) -> str:
     """The line of a picture that a run is a point of, named after the run with all questions and clean annotation."""
     first = name.split("-")[0]
-    return {"rcsd": "rcsd-gt", "noisy": "rcsd-gt"}.get(first, first)
+    return {"rcsd": "rcsd-reference", "noisy": "rcsd-reference"}.get(first, first)
 
 
 class Report:
@@ -295,7 +295,7 @@ class Report:
         if self.share:
             at = ("{} {value:.0%} [{low:.0%}, {high:.0%}]".format(MEASURES[m], **self.share[m]) for m in ("new", "average"))
             self.parts.append("Learned rubrics' share of the gain of reference rubrics, (rcsd-learned − base) / "
-                              f"(rcsd-gt − base): {', '.join(at)}.")
+                              f"(rcsd-reference − base): {', '.join(at)}.")
         base = self.runs.get("base", {}).values()
         if explored := [row["explored"] for row in base if "explored" in row]:
             once, always, average = (np.mean([found[name] for found in explored]) for name in ("once", "always", "mean"))
@@ -308,10 +308,10 @@ class Report:
         for name in names:
             flags = RUNS[name].flags
             if name != "rcsd-learned":
-                lines[line_of(name)].append((round(100 * flags.get("imperfect", flags.get("rubric_rate", 0))), name))
-        self.parts.append("### Imperfect annotation")
-        self.picture("rates", "accuracy against the share of imperfect annotation", [
-            Panel(title, "imperfect solutions or rubrics, %", "accuracy, %", [
+                lines[line_of(name)].append((round(100 * flags.get("corrupted", flags.get("rubric_rate", 0))), name))
+        self.parts.append("### Corrupted annotation")
+        self.picture("rates", "accuracy against the share of corrupted annotation", [
+            Panel(title, "corrupted solutions or rubrics, %", "accuracy, %", [
                 *(Line(RATES[line], COLOURS[line], [self.point(name, rate, m) for rate, name in points])
                   for line, points in lines.items() if points),
                 *(self.level(name, (0, 50), m) for name in self.present(("rcsd-learned", "grpo", "base")))], [0, 10, 30, 50])
@@ -337,8 +337,8 @@ class Report:
             "### Divergence",
             "Clipped: share of tokens with a bounded loss, %. Turned: share of tokens whose loss pushes down the teacher's "
             "best token although the student gives it too little probability, %."]
-        self.table(names, {**self.accuracy("new", "known", "average"), **self.minus("rcsd-gt", "average"),
-                           **self.means({"clipped": "clipped", "turned": "turned"}), **self.means({"kept": "kept"}, 1, 0)})
+        self.table(names, {**self.accuracy("new", "known", "average"), **self.minus("rcsd-reference", "average"),
+                           **self.means({"clipped": "clipped", "gradient_flipped": "gradient_flipped"}), **self.means({"kept": "kept"}, 1, 0)})
 
     def efficiency(self, names):
         questions = {name: RUNS[name].flags.get("stage2_limit", ALL_QUESTIONS) for name in names}
@@ -365,7 +365,7 @@ class Report:
         ticks = sorted(rubrics.values())
         lines = [*(Line(f"student, {MEASURES[m]}", COLOURS[colour], [self.point(name, rubrics[name], m) for name in names])
                    for m, colour in (("new", "rcsd-learned"), ("average", "sft"))),
-                 *([Line("right key criteria, new laws", COLOURS["rcsd-gt"], [
+                 *([Line("right key criteria, new laws", COLOURS["rcsd-reference"], [
                      self.point(writer[name], rubrics[name], "key_new") for name in keys])] if keys else []),
                  *(self.level(base, (ticks[0], ticks[-1]), "new") for base in self.present(["base"]))]
         self.parts += [

@@ -25,48 +25,47 @@ MAIN_RUNS = [
     Run("grpo", dict(method="grpo"), MAIN),
     Run("grpo-rubric", dict(method="grpo-rubric"), MAIN),
     Run("opsd", dict(method="opsd"), MAIN),
-    Run("reverse-kl-pg", dict(method="reverse-kl-pg", rubrics="gt")),
+    Run("reverse-kl-pg", dict(method="reverse-kl-pg", rubrics="reference")),
     Run("rcsd-learned", {}, MAIN),
-    Run("rcsd-gt", dict(rubrics="gt"), MAIN),
-    Run("sft-30", dict(method="sft", imperfect=0.3), MAIN),
-    Run("opsd-30", dict(method="opsd", imperfect=0.3), MAIN),
+    Run("rcsd-reference", dict(rubrics="reference"), MAIN),
+    Run("sft-30", dict(method="sft", corrupted=0.3), MAIN),
+    Run("opsd-30", dict(method="opsd", corrupted=0.3), MAIN),
 ]
 RATE_RUNS = [
-    *(Run(f"{method}-{round(100 * rate)}", dict(method=method, imperfect=rate))
+    *(Run(f"{method}-{round(100 * rate)}", dict(method=method, corrupted=rate))
       for method in ("sft", "opsd") for rate in (0.1, 0.5)),
     *(Run(f"noisy-{round(100 * rate)}", dict(rubrics="noisy", rubric_rate=rate)) for rate in (0.1, 0.3, 0.5)),
 ]
 CONTEXT_RUNS = [
-    Run("sees-nothing", dict(teacher_sees="nothing")),
-    Run("sees-answer", dict(teacher_sees="answer")),
-    Run("sees-rubric+answer", dict(teacher_sees="rubric+answer", rubrics="gt")),
+    Run("sees-nothing", dict(teacher_context="nothing")),
+    Run("sees-answer", dict(teacher_context="answer")),
+    Run("sees-rubric+answer", dict(teacher_context="rubric+answer", rubrics="reference")),
     Run("generic", dict(rubrics="generic")),
     Run("shuffled", dict(rubrics="shuffled")),
     Run("reduced", dict(rubrics="reduced")),
     Run("noisy-100", dict(rubrics="noisy")),
-    Run("weights-in-loss", dict(rubrics="gt", criterion_weights="loss")),
 ]
 DIVERGENCE_RUNS = [
-    *(Run(f"beta-{beta:g}", dict(rubrics="gt", beta=beta)) for beta in (0.1, 0.5, 0.9, 1.0)),
-    *(Run(f"top-{k}", dict(rubrics="gt", top_k_loss=k)) for k in (1, 5, 20)),
-    *(Run(f"clip-{mode}-{clip:g}", dict(rubrics="gt", clip_mode=mode, clip=clip))
+    *(Run(f"beta-{beta:g}", dict(rubrics="reference", beta=beta)) for beta in (0.1, 0.5, 0.9, 1.0)),
+    *(Run(f"top-{k}", dict(rubrics="reference", top_k_loss=k)) for k in (1, 5, 20)),
+    *(Run(f"clip-{mode}-{clip:g}", dict(rubrics="reference", clip_mode=mode, clip=clip))
       for mode in ("pointwise", "token", "scale") for clip in (0.05, 0.5)),
 ]
 QUESTION_RUNS = [
     *(Run(f"{name}-{n}", dict(flags, stage2_limit=n)) for n in (100, 400) for name, flags in (
         ("sft-questions", dict(method="sft")), ("grpo-questions", dict(method="grpo")),
-        ("opsd-questions", dict(method="opsd")), ("rcsd-questions", dict(rubrics="gt")))),
+        ("opsd-questions", dict(method="opsd")), ("rcsd-questions", dict(rubrics="reference")))),
 ]
 STAGE1_RUNS = [Run(f"stage1-{n}", dict(stage1_limit=n)) for n in (12, 36, 120, 360)]  # 1, 3, 10, 30% of 1200 rubrics
 
 TABLES = {  # question: the runs that answer it, in the order of its table
     "main": [r.name for r in MAIN_RUNS],
     "rates": ["sft", "sft-10", "sft-30", "sft-50", "opsd", "opsd-10", "opsd-30", "opsd-50",
-              "rcsd-gt", "noisy-10", "noisy-30", "noisy-50", "rcsd-learned"],
+              "rcsd-reference", "noisy-10", "noisy-30", "noisy-50", "rcsd-learned"],
     "context": ["sees-nothing", "sees-answer", "opsd", "generic", "shuffled", "noisy-100", "reduced", "rcsd-learned",
-                "rcsd-gt", "sees-rubric+answer", "weights-in-loss"],
-    "divergence": ["rcsd-gt", *(r.name for r in DIVERGENCE_RUNS)],
-    "efficiency": ["sft", "grpo", "opsd", "rcsd-gt", *(r.name for r in QUESTION_RUNS)],
+                "rcsd-reference", "sees-rubric+answer"],
+    "divergence": ["rcsd-reference", *(r.name for r in DIVERGENCE_RUNS)],
+    "efficiency": ["sft", "grpo", "opsd", "rcsd-reference", *(r.name for r in QUESTION_RUNS)],
     "stage1": [*(r.name for r in STAGE1_RUNS), "rcsd-learned"],
 }
 RUNS = {r.name: r for r in MAIN_RUNS + RATE_RUNS + CONTEXT_RUNS + STAGE1_RUNS + DIVERGENCE_RUNS + QUESTION_RUNS}
@@ -85,6 +84,6 @@ class Plan:
 FULL = Plan(list(RUNS.values()), dict(batch=32, stage2_steps=60, eval_every=20), {},
             (0.0001, 0.0003, 0.001, 0.002), (0,))
 QUICK = Plan([Run(name, RUNS[name].flags, (0,)) for name in (
-    "sft", "grpo", "opsd", "rcsd-learned", "rcsd-gt", "sft-30", "opsd-30", "shuffled")],
+    "sft", "grpo", "opsd", "rcsd-learned", "rcsd-reference", "sft-30", "opsd-30", "shuffled")],
     dict(batch=32, stage2_steps=60, eval_every=30), dict(base_steps=4000, test_questions=200),
     dict(sft=0.001, grpo=0.001, opsd=0.002, rcsd=0.002), ())

@@ -35,7 +35,7 @@ from data.load import load_examples
 from data.tokenizer import Tokenizer
 from evaluate import answer_all, judge_rubrics
 from model import GPT
-from rcsd import (encode, read_tokenizer, roll_out, run_base, run_data, run_stage1, run_stage2, validate,
+from rcsd import (METHODS, encode, read_tokenizer, rollout, run_base, run_data, run_stage1, run_stage2, validate,
                   write_rubrics)
 from rubrics import correct, prompt
 from trainer import PRESETS, Settings, device_of, load, load_model
@@ -77,8 +77,8 @@ def explore(folder: Path, base: GPT, tokenizer: Tokenizer, settings: Settings, s
     least once, always, and on average."""
     examples = [e for e in load_examples(folder / "data" / "stage2.jsonl")[0] if e.meta["new"]][:count]
     prompts = [encode(tokenizer, prompt(e.question)) for e in examples]
-    draws = [[not c.cut and correct(tokenizer.decode(c.ids[:-1]), e.answer) for e, c in zip(
-        examples, roll_out(base, prompts, tokenizer, settings, "explore", k))] for k in range(samples)]
+    draws = [[not c.truncated and correct(tokenizer.decode_completion(c.ids), e.answer) for e, c in zip(
+        examples, rollout(base, prompts, tokenizer, settings, "explore", k))] for k in range(samples)]
     right = [sum(column) for column in zip(*draws)]
     return {"once": sum(r > 0 for r in right) / len(right), "always": sum(r == samples for r in right) / len(right),
             "mean": sum(right) / len(right) / samples}
@@ -95,7 +95,7 @@ def prepare_seed(folder: Path, settings: Settings) -> list[dict]:
     reference = {e.id: e.rubric for examples in sets.values() for e in examples}
     return [{"run": "base", **measure(base, tokenizer, sets, settings), **valid, "valid": sum(valid.values()) / len(valid),
              "explored": explore(folder, base, tokenizer, settings)},
-            {"run": "teacher-gt", **measure(base, tokenizer, sets, settings, reference)},
+            {"run": "teacher-reference", **measure(base, tokenizer, sets, settings, reference)},
             {"run": "teacher-learned", **measure(base, tokenizer, sets, settings, learned), "stage1": keys},
             {"run": "teacher-solution", **measure(base, tokenizer, sets, settings, solutions=True)}]
 
@@ -127,9 +127,9 @@ def train_run(seed_folder: Path, name: str, settings: Settings, preset: Settings
     student = load_model(folder / "stage2.pt", device_of(settings))
     return [{"run": name, **measure(student, tokenizer, sets, settings), **extra, "curve": curve,
              "kept": load(folder / "stage2.pt")["kept"], "steps": len(log), "sampled_tokens": sampled,
-             "completions": len(log) * settings.batch * (settings.method != "sft"),
+             "completions": len(log) * settings.batch * METHODS[settings.method].on_policy,
              "seconds": sum(row["seconds"] for row in log), "valid": max((known + new) / 2 for _, _, known, new in curve),
-             "train": {key: average(key) for key in ("clipped", "turned", "no_signal")}}]
+             "train": {key: average(key) for key in ("clipped", "gradient_flipped", "frac_zero_std")}}]
 
 
 def work(folder: Path, name: str, seed: int, settings: dict, preset: dict, facts: dict, threads: int) -> list[dict]:
@@ -157,7 +157,7 @@ class Study:
                     self.lines[line["run"], line["seed"]] = line
         self.seeds = sorted({seed for run in plan.runs for seed in run.seeds})
         self.methods = {}  # and the run that its learning rate is chosen on: the first with clean rationales
-        for run in sorted(plan.runs, key=lambda run: run.flags.get("imperfect", 0)):
+        for run in sorted(plan.runs, key=lambda run: run.flags.get("corrupted", 0)):
             self.methods.setdefault(run.method, run)
         self.grid = [(method, rate, seed) for method in self.methods for rate in plan.rates for seed in plan.tuned_on] \
             if isinstance(plan.rates, tuple) else []

@@ -28,13 +28,13 @@ sys.path.insert(0, str(ROOT))
 from fused_loss import distillation_loss
 from loss import token_divergence
 from model import GPT, GPTConfig, generate
-from rcsd import Rollout, distill, roll_out, update
+from rcsd import Rollout, distillation, rollout, update
 from trainer import Settings
 
 RESULTS, README, MARKERS = ROOT / "tests" / "bench.json", ROOT / "README.md", ("<!-- bench -->", "<!-- /bench -->")
 PARTS = ("loss", "sampler", "loop")
-SMALL = dict(n_layer=5, n_head=4, n_kv_head=2, head_dim=32, width=160, mlp_width=384, vocab_size=1280)     # 1.4 million
-LARGE = dict(n_layer=8, n_head=8, n_kv_head=4, head_dim=48, width=384, mlp_width=1024, vocab_size=4096)    # 15 million
+SMALL = dict(n_layer=5, n_head=4, n_kv_head=2, head_dim=32, n_embd=160, mlp_width=384, vocab_size=1280)     # 1.4 million
+LARGE = dict(n_layer=8, n_head=8, n_kv_head=4, head_dim=48, n_embd=384, mlp_width=1024, vocab_size=4096)    # 15 million
 
 
 class Left(Exception):
@@ -160,7 +160,7 @@ def qwen3(shape: dict, device: str, context: int):
     except ImportError as error:
         raise Left(f"transformers is not installed ({error})") from None
     logging.set_verbosity_error()
-    config = Qwen3Config(vocab_size=shape["vocab_size"], hidden_size=shape["width"], intermediate_size=shape["mlp_width"],
+    config = Qwen3Config(vocab_size=shape["vocab_size"], hidden_size=shape["n_embd"], intermediate_size=shape["mlp_width"],
                          num_hidden_layers=shape["n_layer"], num_attention_heads=shape["n_head"],
                          num_key_value_heads=shape["n_kv_head"], head_dim=shape["head_dim"], tie_word_embeddings=True,
                          max_position_embeddings=context, eos_token_id=None, bos_token_id=None, pad_token_id=0)
@@ -171,7 +171,7 @@ def sampler_contenders(device: str, quick: bool, shape: dict, batch: int) -> dic
     """Functions that return how many tokens they sampled. 64 new ones after prompts of 96, at temperature 1."""
     prompt, new = (24, 16) if quick else (96, 64)
     torch.manual_seed(0)
-    ours = GPT(GPTConfig(**shape, context=2 * prompt + new)).to(device)
+    ours = GPT(GPTConfig(**shape, max_seq_len=2 * prompt + new)).to(device)
     ids = torch.randint(1, shape["vocab_size"], (batch, prompt))
     prompts, peer = ids.tolist(), []
     weights = [p for name, p in ours.named_parameters() if p.dim() == 2 and "embed" not in name]
@@ -189,7 +189,7 @@ def sampler_contenders(device: str, quick: bool, shape: dict, batch: int) -> dic
                 for _ in range(new - 1):
                     few @ weight.T
             for _ in range(new):
-                torch.ones(batch, shape["width"], device=device) @ ours.head_weight.T
+                torch.ones(batch, shape["n_embd"], device=device) @ ours.head_weight.T
         return batch * new
 
     def transformers():
@@ -217,25 +217,25 @@ def sampler_contenders(device: str, quick: bool, shape: dict, batch: int) -> dic
 
 # ------------------------------------------------------------------------------------------------- a training step
 class Ids:
-    """What `roll_out` asks of a tokenizer; no completion ends early."""
+    """What `rollout` asks of a tokenizer; no completion ends early."""
     eos = -1
 
 
 def loop_contenders(device: str, quick: bool) -> dict:
     """One on-policy step, forward KL: sample 32 completions of 64 tokens after prompts of 96, and learn from them."""
     batch, prompt, new = (8, 24, 16) if quick else (32, 96, 64)
-    settings = Settings(max_new_tokens=new, batch=batch, device=device, context=prompt + new + 1)
+    settings = Settings(max_new_tokens=new, batch=batch, device=device, max_seq_len=prompt + new + 1)
     torch.manual_seed(0)
-    student, teacher = (GPT(GPTConfig(**SMALL, context=prompt + new)).to(device) for _ in range(2))
+    student, teacher = (GPT(GPTConfig(**SMALL, max_seq_len=prompt + new)).to(device) for _ in range(2))
     ids = torch.randint(1, SMALL["vocab_size"], (batch, prompt))
     prompts, kept, steps = ids.tolist(), [], iter(range(10**9))
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-5)
 
     def draw():
-        kept[:] = [Rollout(p, c.ids, p) for p, c in zip(prompts, roll_out(student, prompts, Ids, settings, next(steps)))]
+        kept[:] = [Rollout(p, c.ids, p) for p, c in zip(prompts, rollout(student, prompts, Ids, settings, next(steps)))]
 
     def learn():
-        update(distill, student, teacher, kept, [optimizer], settings)
+        update(distillation, student, teacher, kept, [optimizer], settings)
 
     def ours():
         draw()
@@ -251,7 +251,7 @@ def loop_contenders(device: str, quick: bool) -> dict:
         return step
 
     draw()
-    return {"a step: roll_out and update": ours, "  of it roll_out": draw, "  of it update": learn,
+    return {"a step: rollout and update": ours, "  of it rollout": draw, "  of it update": learn,
             "TRL, GKDTrainer with lmbda=1": trl()}
 
 

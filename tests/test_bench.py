@@ -28,7 +28,7 @@ def test_all_losses_have_the_same_gradient(contenders, name):
 
 
 def test_the_sampler_rows_sample_what_they_say():
-    rows = bench.sampler_contenders("cpu", True, dict(bench.SMALL, n_layer=1, width=32, mlp_width=32), 16)
+    rows = bench.sampler_contenders("cpu", True, dict(bench.SMALL, n_layer=1, n_embd=32, mlp_width=32), 16)
     counts = {name: run() for name, run in rows.items() if "transformers" not in name}
     ending = counts.pop("generate, rows that end one after another")
     assert set(counts.values()) == {16 * 16} and ending == sum(range(1, 17))

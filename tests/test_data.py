@@ -20,7 +20,7 @@ import data.prepare as prepare_module
 from data.generate import example, question, rubric, solution
 from data.load import load_examples
 from data.laws import BY_NAME, CHAINS, FIELDS, LAWS, Law
-from data.prepare import (IMPERFECT, KINDS, MISTAKES, UNDERSTOOD, USES, exposures, imperfect, imperfect_solution, main,
+from data.prepare import (CORRUPTIONS, KINDS, MISTAKES, UNDERSTOOD, USES, exposures, corrupt, corrupted_solution, main,
                           noisy_rubric, prepare, questions, reduced_rubric, sample, show, shuffled_rubrics)
 from data.problems import (SMALLER, chain_tuples, comparison, draw, forms, invented, invented_law, key_of, mistaken,
                            one_step, split_of, split_tuples, tuples, units_of, wrong_forms)
@@ -292,7 +292,7 @@ def test_the_reference_solution_meets_every_criterion_and_a_wrong_one_does_not(m
     rng = random.Random(3)
     for p, e in many:
         assert grade(e.rubric, e.solution) == 1, e
-        wrong = imperfect_solution(e.solution, rng)
+        wrong = corrupted_solution(e.solution, rng)
         assert correct(wrong, e.answer) and grade(e.rubric, wrong) < 1, wrong
         no_unit = re.sub(r"(Answer: [\d/]+).*", r"\1", e.solution)
         assert not correct(no_unit, e.answer) and grade(e.rubric, no_unit) < 1
@@ -577,7 +577,7 @@ def test_base_reads_contexts_writes_rubrics_and_meets_useless_ones(made):
                      for line in (out / "base.jsonl").read_text(encoding="utf-8").splitlines())
     assert shapes.keys() == {("question", "solve"), ("question", "rubric", "solve"), ("question", "answer", "solve"),
                              ("question", "rubric", "answer", "solve"), ("question", "solution", "solve"),
-                             ("question", "criteria"), ("question", "rubric", "criteria")}
+                             ("question", "write_rubric"), ("question", "rubric", "write_rubric")}
     text = (out / "base.jsonl").read_text(encoding="utf-8")
     assert GENERIC.criteria[0].description in text
 
@@ -605,30 +605,30 @@ def every_key():
     return comparisons | {key_of(law, values) for law in LAWS for values in tuples(law)}
 
 
-# ------------------------------------------------------------------------------------------------- imperfect versions
+# ------------------------------------------------------------------------------------------------- corrupted versions
 FORCE = "force = mass × acceleration = 3 kg × 4 m/s² = 12 N\nAnswer: 12 N"
 
 
-def test_imperfect_solution_by_hand():
+def test_corrupted_solution_by_hand():
     rng = random.Random(0)
-    assert imperfect_solution(FORCE, rng) == "force = mass ÷ acceleration = 3 kg ÷ 4 m/s² = 12 N\nAnswer: 12 N"
-    assert imperfect_solution("a = b ÷ c\nfactor = 1 ÷ 5 = 1/5\nAnswer: 1/5 times", rng) == \
+    assert corrupted_solution(FORCE, rng) == "force = mass ÷ acceleration = 3 kg ÷ 4 m/s² = 12 N\nAnswer: 12 N"
+    assert corrupted_solution("a = b ÷ c\nfactor = 1 ÷ 5 = 1/5\nAnswer: 1/5 times", rng) == \
         "a = b × c\nfactor = 1 × 5 = 1/5\nAnswer: 1/5 times"
-    assert imperfect_solution("m = 2000 g = 2 kg\na = b − m = 5 kg − 2 kg = 3 kg", rng) == \
+    assert corrupted_solution("m = 2000 g = 2 kg\na = b − m = 5 kg − 2 kg = 3 kg", rng) == \
         "m = 2000 g = 2 kg\na = b + m = 5 kg + 2 kg = 3 kg"
     two = "a = b × c = 2 × 3 = 6\nd = a × e = 6 × 2 = 12\nAnswer: 12 m"
-    made = {imperfect_solution(two, rng) for _ in range(20)}
+    made = {corrupted_solution(two, rng) for _ in range(20)}
     assert made == {two.replace("b × c = 2 × 3", "b ÷ c = 2 ÷ 3"), two.replace("a × e = 6 × 2", "a ÷ e = 6 ÷ 2")}
     for text in ("", "It is 4.", "1 + 1\nAnswer: 2 m", "x = 3\nAnswer: 3 m"):
         with pytest.raises(ValueError, match="line with a relation"):
-            imperfect_solution(text, rng)
+            corrupted_solution(text, rng)
 
 
 def test_a_wrong_relation_is_never_the_right_one(many):
     rng = random.Random(2)
     for p, e in many:
         right = {canonical(form.relation) for form in p.forms}
-        wrong = imperfect_solution(e.solution, rng)
+        wrong = corrupted_solution(e.solution, rng)
         stated = {canonical(" = ".join(line.split(" = ")[:2])) for line in wrong.split("\n")}
         assert len(right & stated) == len(right) - 1
         noisy = noisy_rubric(e.rubric, rng)
@@ -658,20 +658,20 @@ def test_reduced_and_shuffled_rubrics(many):
         noisy_rubric(GENERIC, rng)
 
 
-@pytest.mark.parametrize("what", IMPERFECT)
-def test_imperfect_at_a_rate_and_seed(made, what):
+@pytest.mark.parametrize("what", CORRUPTIONS)
+def test_corrupted_at_a_rate_and_seed(made, what):
     examples = made[1]["stage2"]
 
     def changed(rate, seed):
-        new = imperfect(examples, what, rate, seed)
-        assert new == imperfect(examples, what, rate, seed) and len(new) == len(examples)
+        new = corrupt(examples, what, rate, seed)
+        assert new == corrupt(examples, what, rate, seed) and len(new) == len(examples)
         for a, b in zip(examples, new):  # nothing else moves
             assert replace(b, solution=a.solution, rubric=a.rubric) == a
             assert (a.rubric == b.rubric) if what == "solution" else (a.solution == b.solution)
         return {a.id for a, b in zip(examples, new) if a != b}
 
     assert changed(0, 0) == set() and len(changed(1, 0)) == len(examples)
-    for a, b in zip(examples, imperfect(examples, what, 1, 0)):
+    for a, b in zip(examples, corrupt(examples, what, 1, 0)):
         sizes = len(a.rubric.criteria), len(b.rubric.criteria)
         assert {"solution": grade(a.rubric, b.solution) < 1 and correct(b.solution, a.answer),
                 "noisy": key_relations(b.rubric) - key_relations(a.rubric) != set() and sizes[0] == sizes[1],
@@ -681,12 +681,12 @@ def test_imperfect_at_a_rate_and_seed(made, what):
     assert 130 < len(some) < 230 and some < more and changed(0.3, 1) != some
     for bad in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match="rate from 0 to 1"):
-            imperfect(examples, what, bad, 0)
+            corrupt(examples, what, bad, 0)
 
 
-def test_imperfect_refuses_an_unknown_kind():
+def test_corrupted_refuses_an_unknown_kind():
     with pytest.raises(ValueError, match="expected one of solution, noisy, reduced, shuffled"):
-        imperfect([], "rubric", 0.3, 0)
+        corrupt([], "rubric", 0.3, 0)
 
 
 # ------------------------------------------------------------------------------------------------------ to be read

@@ -398,7 +398,7 @@ WRONG = [  # exercise, the wrong functions, what the message says
     (3, [sample_with(lambda z, tau, k, p, u: (z, tau, None, p, u))], "without top_k"),
     (3, [sample_with(lambda z, tau, k, p, u: (z, tau, k, p, u[:1].expand(len(u)).contiguous()))], "Every row drew"),
     (3, [sample_with(lambda z, tau, k, p, u: (z, tau, k, p, torch.rand(len(u), dtype=u.dtype)))], "in `uniform` alone"),
-    (3, [sampler_by_sorting(bound="cut")], "reaches top_p is kept"),
+    (3, [sampler_by_sorting(bound="truncated")], "reaches top_p is kept"),
     (3, [sampler_by_sorting(renormalise=False)], "that was cut is drawn"),
     (3, [lambda *a: check.model.sample(*a)[:, None]], "int64 [20000]"),
     (4, [hidden_with(first=0, last=0)], "The shift is missing"),
@@ -437,7 +437,7 @@ WRONG = [  # exercise, the wrong functions, what the message says
     (8, [rubrics.prompt, lambda t, sections: rcsd.encode(t, sections) + [t.eos]], "no EOS"),
     (8, [prompt_with(lambda p, more: p[:-1]), rcsd.encode], "last section is missing"),
     (8, [prompt_with(lambda p, more: p[1:-1] + p[:1] + p[-1:]), rcsd.encode], "question comes first"),
-    (8, [prompt_with(lambda p, more: p[:-1] + [("solve", "")]), rcsd.encode], "that is 'criteria' here"),
+    (8, [prompt_with(lambda p, more: p[:-1] + [("solve", "")]), rcsd.encode], "that is 'write_rubric' here"),
     (9, [advantages_with(group_of="batch")], "whole batch"),
     (9, [advantages_with(less=1)], "n - 1"),
     (9, [interleaved], "groups are neighbours"),
@@ -567,7 +567,7 @@ def test_which_of_two_functions_is_missing(tmp_path, monkeypatch):
     stub = (FOLDER / entry(8)[2]).read_text(encoding="utf-8").replace(
         '    raise NotImplementedError("exercise 8: replace this line")',
         "    from rubrics import prompt as p\n    return p(question, rubric=rubric, answer=answer, solution=solution, "
-        "write=write)", 1)
+        "task=task)", 1)
     (tmp_path / entry(8)[2]).write_text(stub, encoding="utf-8")
     monkeypatch.setattr(check, "HERE", tmp_path)
     assert check.run(check.check_8, entry(8)[2], names=["prompt", "encode"]).startswith("encode is not written yet")
@@ -668,11 +668,11 @@ def test_the_shell_functions_of_the_investigations(tmp_path):
     blocks = [block for block in re.findall(r"```bash\n(.*?)```", text, re.S) if "() {" in block]
     script = "\n".join(blocks).replace("columns out/cpu/stage2.jsonl", "columns log.jsonl")
     (tmp_path / "log.jsonl").write_text('{"step": 0, "loss": 0.5}\n{"step": 1, "correct": 1}\n', encoding="utf-8")
-    script += "\npython() { echo \"$@\"; }\nfor i in 1 2; do run a --rubrics gt; done; ls out/a"
+    script += "\npython() { echo \"$@\"; }\nfor i in 1 2; do run a --rubrics reference; done; ls out/a"
     script = f"python() {{ '{sys.executable}' \"$@\"; }}\n" + script
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     lines = done.stdout.splitlines()
     assert lines[:2] == ["0\t0.5\t\t\t", "1\t\t1\t\t"]
-    assert lines[2:4] == ["rcsd.py stage2 --preset cpu --batch 32 --eval-every 10 --out out/a --rubrics gt"] * 2
+    assert lines[2:4] == ["rcsd.py stage2 --preset cpu --batch 32 --eval-every 10 --out out/a --rubrics reference"] * 2
     assert lines[4:] == sorted(["data", "base.pt", "base.jsonl", "stage1.pt", "stage1.jsonl", "rubrics.jsonl"])

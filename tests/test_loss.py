@@ -373,5 +373,5 @@ def test_turned_counts_the_tokens_pushed_away_from_the_teachers_best():
         wanted = (starved & (z.grad.gather(-1, best) > 0))[:, 0]
         _, stats = distillation_loss(student.clone().requires_grad_(), eye, teacher, eye, beta=beta, clip=clip,
                                      clip_mode=mode, return_stats=True)
-        assert stats.turned.tolist() == wanted.tolist()
+        assert stats.gradient_flipped.tolist() == wanted.tolist()
         assert wanted.any() == (mode == "pointwise" and beta == 0)

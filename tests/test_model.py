@@ -18,7 +18,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-BASE = dict(vocab_size=13, context=24, n_layer=2, n_head=4, n_kv_head=2, head_dim=8, width=12, mlp_width=20)
+BASE = dict(vocab_size=13, max_seq_len=24, n_layer=2, n_head=4, n_kv_head=2, head_dim=8, n_embd=12, mlp_width=20)
 
 
 def make(seed=0, spread=0.4, **changes):
@@ -139,13 +139,13 @@ def test_cache_with_ragged_rows_and_dropped_rows():
 
 
 def test_context_limit_of_forward():
-    model = make(context=6)
+    model = make(max_seq_len=6)
     assert model(random_ids(1, 6)).shape == (1, 6, 12)
-    with pytest.raises(ValueError, match="7 positions exceed the context of 6"):
+    with pytest.raises(ValueError, match="7 positions exceed max_seq_len 6"):
         model(random_ids(1, 7))
     cache = KVCache(model.config, 1, 6, like=model.head_weight)
     model(random_ids(1, 6), cache)
-    with pytest.raises(ValueError, match="7 positions exceed the context of 6"):
+    with pytest.raises(ValueError, match="7 positions exceed max_seq_len 6"):
         model(random_ids(1, 1), cache)
 
 
@@ -165,7 +165,7 @@ def test_head_parameters_and_state():
 
 def test_init_and_gradients():
     torch.manual_seed(0)
-    model = GPT(GPTConfig(**{**BASE, "width": 64, "mlp_width": 128, "vocab_size": 50}))
+    model = GPT(GPTConfig(**{**BASE, "n_embd": 64, "mlp_width": 128, "vocab_size": 50}))
     assert model.blocks[0].gate.weight.std().item() == pytest.approx(0.02, rel=0.05)
     for name in ("attn_out", "mlp_out"):
         std = getattr(model.blocks[1], name).weight.std().item()
@@ -181,7 +181,7 @@ def test_init_and_gradients():
 @pytest.mark.parametrize("changes, message", [
     ({"n_kv_head": 3}, "n_head=4 is not a multiple of n_kv_head=3"),
     ({"head_dim": 7}, "head_dim=7 must be even"),
-    ({"width": 0}, "width must be positive, got 0"),
+    ({"n_embd": 0}, "n_embd must be positive, got 0"),
     ({"n_kv_head": 0}, "n_kv_head must be positive, got 0"),
     ({"norm_eps": -1.0}, "norm_eps must be positive"),
 ])
@@ -195,7 +195,7 @@ def test_config_errors(changes, message):
 
 def greedy_without_cache(model, prompt, max_new_tokens, eos):
     ids = list(prompt)
-    while len(ids) - len(prompt) < max_new_tokens and len(ids) < model.config.context:
+    while len(ids) - len(prompt) < max_new_tokens and len(ids) < model.config.max_seq_len:
         with torch.no_grad():
             ids.append(int((model(torch.tensor([ids]))[0, -1] @ model.head_weight.T).argmax()))
         if ids[-1] == eos:
@@ -216,8 +216,8 @@ def test_greedy_batch_equals_one_by_one_and_a_loop_without_cache(monkeypatch):
         got = generate(model, prompts, max_new_tokens=14, eos=4, temperature=0)
         assert got == want
         assert [generate(model, [p], max_new_tokens=14, eos=4, temperature=0)[0] for p in prompts] == want
-        finish_times |= {len(c.ids) for c in want if not c.cut}
-        cuts |= {(c.cut, len(c.ids)) for c in want}
+        finish_times |= {len(c.ids) for c in want if not c.truncated}
+        cuts |= {(c.truncated, len(c.ids)) for c in want}
     # The cases this test is for did occur.
     assert len(finish_times) >= 5 and {(True, 0), (True, 1), (True, 14), (True, 12)} <= cuts
     assert len([n for n in dropped if n]) >= 8
@@ -225,7 +225,7 @@ def test_greedy_batch_equals_one_by_one_and_a_loop_without_cache(monkeypatch):
 
 def constant_model(eos_logit=0.0):
     """Predicts the same distribution everywhere: an embedding of ones, silent sublayers, logits in the head."""
-    model = make(tie_head=False, width=4)
+    model = make(tie_head=False, n_embd=4)
     with torch.no_grad():
         model.embed.weight.fill_(1)
         model.norm.weight.fill_(1)
@@ -297,8 +297,8 @@ def test_lengths_follow_the_probability_of_eos():
     out = generate(model, [[1 + i % 3] * (1 + i % 5) for i in range(2000)], max_new_tokens=6, eos=4,
                    noise=uniform(2000, 6, rng=torch.Generator().manual_seed(5)))
     probs = [(1 - p) ** 6] + [p * (1 - p) ** n for n in range(6)]  # cut, or of length 1 to 6
-    check_counts([0 if c.cut else len(c.ids) for c in out], probs)
-    assert all((4 in c.ids) == (not c.cut) == (c.ids[-1] == 4) and c.ids.count(4) <= 1 for c in out)
+    check_counts([0 if c.truncated else len(c.ids) for c in out], probs)
+    assert all((4 in c.ids) == (not c.truncated) == (c.ids[-1] == 4) and c.ids.count(4) <= 1 for c in out)
 
 
 def test_rows_of_a_batch_are_independent_draws():
@@ -406,7 +406,7 @@ def test_limits_and_cut_flags():
     assert generate(model, [[1]], max_new_tokens=0, eos=4) == [Completion([], True)]
     assert generate(model, [], max_new_tokens=5, eos=4) == []
     out = generate(model, [[1] * n for n in (24, 20, 22, 1)], max_new_tokens=6, eos=-1)
-    assert [(len(c.ids), c.cut) for c in out] == [(0, True), (4, True), (2, True), (6, True)]
+    assert [(len(c.ids), c.truncated) for c in out] == [(0, True), (4, True), (2, True), (6, True)]
 
 
 @pytest.mark.parametrize("prompts, changes, message", [

@@ -31,8 +31,8 @@ from rubrics import Criterion, Example, Rubric, prompt
 from trainer import Settings, load, save
 
 TINY = dict(base_rows=300, stage1_questions=16, stage2_questions=16, test_questions=12, vocab_size=400, base_steps=6,
-            base_tokens=1024, stage1_steps=3, stage2_steps=3, batch=4, width=32, n_head=2, n_kv_head=1, head_dim=16,
-            n_layer=1, mlp_width=32, max_new_tokens=12, context=400, exposure_count=8)
+            base_tokens=1024, stage1_steps=3, stage2_steps=3, batch=4, n_embd=32, n_head=2, n_kv_head=1, head_dim=16,
+            n_layer=1, mlp_width=32, max_new_tokens=12, max_seq_len=400, exposure_count=8)
 FLAGS = ["--preset", "smoke", "--device", "cpu", *(f for k, v in TINY.items() for f in ("--" + k.replace("_", "-"), str(v)))]
 LINES = "5 Essential: uses force = mass × acceleration\n3 Important: gives the answer in N\n-1 Pitfall: does not add"
 QUESTION = "Is <b>1 & 2</b> \"a\" force?</script>"
@@ -179,7 +179,7 @@ def test_controls_are_added_to_the_whole_rubric(run):
     for i, measure in enumerate(explain.MEASURES):
         assert found["effects"][measure]["control"][0] == wanted[i].tolist()
     used = len(rcsd.encode(run.tokenizer, prompt("Why?", rubric=Rubric(CRITERIA))))
-    none = explain.answer(replace(run, settings=replace(run.settings, context=used + 8)), "Why?", Rubric(CRITERIA), IDS)
+    none = explain.answer(replace(run, settings=replace(run.settings, max_seq_len=used + 8)), "Why?", Rubric(CRITERIA), IDS)
     assert none["controls"] == [] and none["effects"]["divergence"]["control"] == []
 
 
@@ -217,12 +217,12 @@ def test_the_question_shown_is_the_one_whose_wrong_answer_diverges_most(run, mon
         def stub(model, prompts, tokenizer, settings, *seed):
             assert model is run.base and len(prompts) == 8
             assert prompts == [rcsd.encode(run.tokenizer, prompt(e.question)) for e in examples[:2] for _ in range(4)]
-            return [SimpleNamespace(ids=run.tokenizer.encode(text) + [run.tokenizer.eos] * (not cut), cut=cut)
+            return [SimpleNamespace(ids=run.tokenizer.encode(text) + [run.tokenizer.eos] * (not cut), truncated=cut)
                     for text, cut in texts]
-        monkeypatch.setattr(explain, "roll_out", stub)
+        monkeypatch.setattr(explain, "rollout", stub)
         return explain.right_and_wrong(run, kind, examples, rubrics)
 
-    def mean(e, text, cut=False):
+    def mean(e, text, truncated=False):
         ids = run.tokenizer.encode(text) + [run.tokenizer.eos] * (not cut)
         own, seen = (plain_logits(run, run.base, prompt(e.question, rubric=r), ids) for r in (None, rubrics[e.id]))
         return token_divergence(own, seen).mean().item()
@@ -312,9 +312,9 @@ def test_the_clip_modes_on_the_example_of_the_readme():
     run = explain.Run(Settings(), SimpleNamespace(decode=lambda ids: " ".join(map(str, ids))), model, None, None)
     own, seen = (torch.tensor([p, p]).log() for p in ([0.8, 0.2], [0.9, 0.1]))
     stats = explain.token_stats(run, model, own, seen, clip=panels.POINT_CLIP, clip_mode="pointwise")
-    assert stats.turned.tolist() == [True, True]
+    assert stats.gradient_flipped.tolist() == [True, True]
     where = [(rcsd.Rollout([], [0, 1]), t) for t in (0, 1)]
-    found = panels.clip_modes(run, own, seen, where, stats.turned)
+    found = panels.clip_modes(run, own, seen, where, stats.gradient_flipped)
     first = {mode: (m["loss"], m["gradient"][0]) for mode, m in found["modes"].items()}
     assert first == {"none": pytest.approx((0.0367, -0.1), abs=1e-3), "pointwise": pytest.approx((-0.0193, 0.08), abs=1e-3),
                      "token": pytest.approx((0.0367, -0.1), abs=1e-3), "scale": pytest.approx((0.0367, -0.1), abs=1e-3)}
@@ -379,7 +379,7 @@ def test_the_panel_agrees_with_the_results(finished, report):
     assert report["teacher"]["questions"] <= TINY["test_questions"]
     columns = report["teacher"]["columns"]
     assert list(columns) == ["nothing", "generic rubric", "reference rubric", "learned rubric", "solution", "student, after"]
-    assert columns["nothing"]["divergence"] == 0 and columns["nothing"]["turned"] == 0
+    assert columns["nothing"]["divergence"] == 0 and columns["nothing"]["gradient_flipped"] == 0
     assert columns["solution"]["teacher_entropy"] > 0 and 0 <= columns["learned rubric"]["tail"] <= 1
     assert report["runs"][0]["preset"] == "smoke" and report["runs"][0]["changed"]["base_steps"] == TINY["base_steps"]
     assert report["runs"][0]["seconds"] == {k: pytest.approx(v, abs=1e-5) for k, v in results["seconds"].items()}
@@ -394,7 +394,7 @@ def test_the_teachers_panel_against_one_prefix_at_a_time(run, finished, monkeypa
     samples = {"before": [draw(n) for n in (1, 2, 1, 3, 1, 2, 1, 1, 1, 1, 1)], "after": [draw(n) for n in (2,) * 10 + (4,)]}
     learned = {e.id: Rubric(CRITERIA[:1 + i % 3]) for i, e in enumerate(examples)}
 
-    def roll_out(model, prompts, *_):
+    def rollout(model, prompts, *_):
         assert prompts == [rcsd.encode(run.tokenizer, prompt(e.question)) for e in examples]
         return [SimpleNamespace(ids=ids) for ids in samples["before" if model is run.base else "after"]]
 
@@ -411,7 +411,7 @@ def test_the_teachers_panel_against_one_prefix_at_a_time(run, finished, monkeypa
         assert model is run.base
         return [(t, False, 1) for t in texts[name]]
 
-    monkeypatch.setattr(panels, "roll_out", roll_out)
+    monkeypatch.setattr(panels, "rollout", rollout)
     monkeypatch.setattr(panels, "greedy", greedy)
     known = {name: {e.id: t for e, t in zip(examples, texts[name])} for name in texts if name not in ("generic rubric", "solution")}
     found = panels.teacher_panel(run, examples, learned, known)
@@ -438,13 +438,13 @@ def test_the_teachers_panel_against_one_prefix_at_a_time(run, finished, monkeypa
         for i, key in enumerate(("divergence", "teacher_entropy", "student_entropy", "tail"), 1):
             assert column[key] == pytest.approx(mean(i), abs=1e-4), (name, key)
         assert column["clipped"] == pytest.approx(sum(row[1].item() > 0.5 for row in rows) / len(rows))
-        assert column["turned"] == pytest.approx(mean(5))
+        assert column["gradient_flipped"] == pytest.approx(mean(5))
         if name in ("learned rubric", "student, after"):
             at = found["positions"]["after" if late else "before"]
             places = [[float(row[1]) for row in rows if row[0] == t] for t in range(4)]
             assert [t for t, _ in at] == [1, 2]                 # the third place has one answer of eleven: too few
             assert [d for _, d in at] == pytest.approx([sum(v) / len(v) for v in places[:2]], abs=1e-4)
-    assert {c["turned"] for c in found["columns"].values()} != {0} and 0 < found["columns"]["learned rubric"]["clipped"] < 1
+    assert {c["gradient_flipped"] for c in found["columns"].values()} != {0} and 0 < found["columns"]["learned rubric"]["clipped"] < 1
     _, ids, t, p, q = max(turned, key=lambda row: row[0])
     clip = found["clip"]
     assert (clip["before"], clip["chosen"]) == (run.tokenizer.decode(ids[:t]), explain.token_text(run.tokenizer, ids[t]))
@@ -469,7 +469,7 @@ def test_the_report_takes_each_text_from_the_model_that_it_names(finished, monke
     for e in examples:
         chosen[e.meta["kind"]] = e.id                            # the last of each kind
     bad = list(chosen.values())[0]
-    stub = SimpleNamespace(settings=replace(settings, context=10 ** 6), tokenizer=rcsd.read_tokenizer(finished), base="base",
+    stub = SimpleNamespace(settings=replace(settings, max_seq_len=10 ** 6), tokenizer=rcsd.read_tokenizer(finished), base="base",
                            writer="stage I", student="student")
     monkeypatch.setattr(panels, "open_run", lambda *_: stub)
     monkeypatch.setattr(panels, "write_rubrics", written)
@@ -655,7 +655,7 @@ def opinion(p, top, entropy, **more):
 def by_hand():
     """Two runs, two questions (the second with two answers of three and two tokens); every number another one."""
     def settings(seed, **more):
-        return {"method": "rcsd", "teacher_sees": "rubric", "rubrics": "learned", "seed": seed} | more
+        return {"method": "rcsd", "teacher_context": "rubric", "rubrics": "learned", "seed": seed} | more
 
     def token(text, i, divergences, clips):
         return {"text": text, "teacher": opinion(0.91 - i / 10, "T", 1.5 + i),
@@ -677,7 +677,7 @@ def by_hand():
     question = {"tried": 16, "samples": 6, "rubric": rubric}
     criterion = lambda weight, text, wrong: {"weight": weight, "text": text, "wrong": wrong}
     column = lambda k: {"right": k / 10, "leak": k / 100, "teacher_entropy": k + 0.01, "student_entropy": k + 0.02,
-                        "divergence": k + 0.03, "tail": k / 20, "clipped": k / 40, "turned": k / 1000}
+                        "divergence": k + 0.03, "tail": k / 20, "clipped": k / 40, "gradient_flipped": k / 1000}
     return {
         "runs": [{"preset": "cpu", "changed": {"seed": 3, "top_k_loss": 7}, "settings": settings(3), "parameters": 1234567,
                   "machine": "one", "seconds": {"base": 60, "stage1": 90, "stage2": 330}},
@@ -778,7 +778,7 @@ def test_the_facts_of_the_runs_by_hand():
 def test_what_a_method_learned_from(method, sees, said):
     made = by_hand()
     for run in made["runs"]:
-        run["settings"] |= {"method": method, "teacher_sees": sees}
+        run["settings"] |= {"method": method, "teacher_context": sees}
     assert f"{method}; {said}" in [words(n) for n in part("run", made).iter("dd")]
 
 

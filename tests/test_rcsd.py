@@ -12,19 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 
-import evaluate
 from base import Muon, bucketed, orthogonal
 from data.tokenizer import Tokenizer, train_bpe
 from loss import token_divergence
 from model import GPT, GPTConfig
-from rcsd import Rollout, completion_hidden, distill, encode, imitate, micro_batches, reinforce, set_advantages, update
+from rcsd import Rollout, completion_hidden, distillation, encode, sft_loss, micro_batches, policy_gradient_loss, set_advantages, update
 from rubrics import Criterion, Rubric, prompt
 from trainer import PRESETS, Settings, load, save, seed_for, train
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = dict(base_rows=300, stage1_questions=24, stage2_questions=24, test_questions=8, vocab_size=400, base_steps=6,
-            base_tokens=1024, stage1_steps=3, stage2_steps=3, batch=4, width=32, n_head=2, n_kv_head=1, head_dim=16,
-            n_layer=1, mlp_width=32, max_new_tokens=12, context=400, exposure_count=8)
+            base_tokens=1024, stage1_steps=3, stage2_steps=3, batch=4, n_embd=32, n_head=2, n_kv_head=1, head_dim=16,
+            n_layer=1, mlp_width=32, max_new_tokens=12, max_seq_len=400, exposure_count=8)
 FLAGS = [flag for name, value in TINY.items() for flag in ("--" + name.replace("_", "-"), str(value))]
 
 
@@ -36,9 +35,9 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def tiny_model(seed=0, vocab=50, context=64):
+def tiny_model(seed=0, vocab=50, max_seq_len=64):
     torch.manual_seed(seed)
-    model = GPT(GPTConfig(vocab, context, n_layer=2, n_head=2, n_kv_head=1, head_dim=8, width=16, mlp_width=24))
+    model = GPT(GPTConfig(vocab, max_seq_len, n_layer=2, n_head=2, n_kv_head=1, head_dim=8, n_embd=16, mlp_width=24))
     with torch.no_grad():
         for p in model.parameters():
             p.mul_(4)  # far from uniform
@@ -68,7 +67,7 @@ def test_completion_hidden_is_the_state_before_each_token():
 
 def test_same_context_gives_a_loss_of_exactly_zero_and_no_gradient():
     student = tiny_model()
-    stats = update(distill, student, copy.deepcopy(student), random_rollouts(same_context=True), [], Settings())
+    stats = update(distillation, student, copy.deepcopy(student), random_rollouts(same_context=True), [], Settings())
     assert stats["loss"] == 0.0
     assert max(p.grad.abs().max() for p in student.parameters()) < 1e-5  # rounding
 
@@ -76,7 +75,7 @@ def test_same_context_gives_a_loss_of_exactly_zero_and_no_gradient():
 def test_another_context_gives_the_plain_formula():
     student, rows = tiny_model(), random_rollouts()
     teacher = copy.deepcopy(student)
-    stats = update(distill, student, teacher, rows, [], Settings(beta=0.3, temperature=1.5))
+    stats = update(distillation, student, teacher, rows, [], Settings(beta=0.3, temperature=1.5))
     total, count = 0.0, 0
     for r in rows:
         for t in range(len(r.completion)):
@@ -89,9 +88,9 @@ def test_another_context_gives_the_plain_formula():
 
 def test_without_a_teacher_the_signal_is_the_log_probability():
     student, rows = tiny_model(), random_rollouts()
-    stats = update(imitate, student, None, rows, [], Settings())
+    stats = update(sft_loss, student, None, rows, [], Settings())
     weighted = [Rollout(r.prompt, r.completion, weights=[0.5] * len(r.completion)) for r in rows]
-    assert update(imitate, student, None, weighted, [], Settings())["loss"] == pytest.approx(stats["loss"], rel=1e-5)
+    assert update(sft_loss, student, None, weighted, [], Settings())["loss"] == pytest.approx(stats["loss"], rel=1e-5)
     nll = [-(student(torch.tensor([r.prompt + r.completion[:t]]))[0, -1] @ student.head_weight.T).log_softmax(-1)[token]
            for r in rows for t, token in enumerate(r.completion)]
     assert stats["loss"] == pytest.approx(torch.stack(nll).mean().item(), rel=1e-5)
@@ -99,7 +98,7 @@ def test_without_a_teacher_the_signal_is_the_log_probability():
 
 def gradients(teacher, **settings):
     student = tiny_model()
-    update(distill if teacher else imitate, student, tiny_model(1) if teacher else None, random_rollouts(), [], Settings(**settings))
+    update(distillation if teacher else sft_loss, student, tiny_model(1) if teacher else None, random_rollouts(), [], Settings(**settings))
     return [p.grad.clone() for p in student.parameters()]
 
 
@@ -117,7 +116,7 @@ def test_weights_choose_tokens():
     assert len(row.completion) > 2
     last = Rollout(row.prompt + row.completion[:-1], row.completion[-1:])
     only_last = Rollout(row.prompt, row.completion, weights=[0.0] * (len(row.completion) - 1) + [2.0])
-    a, b = (update(imitate, student, None, [r], [], Settings())["loss"] for r in (last, only_last))
+    a, b = (update(sft_loss, student, None, [r], [], Settings())["loss"] for r in (last, only_last))
     assert a == pytest.approx(b, rel=1e-5)
 
 
@@ -132,7 +131,7 @@ def test_micro_batches_hold_every_row_once_within_the_budget():
 
 def test_a_long_completion_weighs_by_its_tokens():
     student, a, b = tiny_model(), *random_rollouts(2)
-    one, two, both = (update(imitate, student, None, rows, [], Settings())["loss"] for rows in ([a], [b], [a, b]))
+    one, two, both = (update(sft_loss, student, None, rows, [], Settings())["loss"] for rows in ([a], [b], [a, b]))
     n, m = len(a.completion), len(b.completion)
     assert n != m
     assert both == pytest.approx((n * one + m * two) / (n + m), rel=1e-5)
@@ -142,7 +141,7 @@ def test_no_valid_token_changes_nothing():
     student = tiny_model()
     before = copy.deepcopy(student.state_dict())
     optimizer = torch.optim.AdamW(student.parameters(), lr=1.0)
-    stats = update(distill, student, copy.deepcopy(student), [Rollout([1, 2], [], [3], True)], [optimizer], Settings())
+    stats = update(distillation, student, copy.deepcopy(student), [Rollout([1, 2], [], [3], True)], [optimizer], Settings())
     assert stats["loss"] == 0.0
     assert all(torch.equal(before[name], p) for name, p in student.state_dict().items())
 
@@ -154,7 +153,7 @@ def test_eos_is_learned_and_is_not_pad():
     optimizer = torch.optim.AdamW(student.parameters(), lr=0.01)
     rows = [Rollout(encode(tokenizer, prompt("why?")), tokenizer.encode("so") + [tokenizer.eos])]
     for _ in range(40):
-        update(imitate, student, None, rows, [optimizer], Settings())
+        update(sft_loss, student, None, rows, [optimizer], Settings())
     hidden = completion_hidden(student, [(rows[0].prompt, rows[0].completion)])
     assert (hidden @ student.head_weight.T)[-1].argmax().item() == tokenizer.eos
 
@@ -310,8 +309,8 @@ def test_another_seed_gives_other_data_and_weights(finished, tmp_path):
 
 
 def test_live_teacher_in_its_own_context_and_every_teacher_context_run(finished, tmp_path):
-    for i, flags in enumerate((("--teacher", "live"), ("--teacher-sees", "solution"), ("--rubrics", "gt"),
-                               ("--teacher-sees", "rubric+answer", "--clip-mode", "scale", "--clip", "0.5"))):
+    for i, flags in enumerate((("--teacher", "live"), ("--teacher-context", "solution"), ("--rubrics", "reference"),
+                               ("--teacher-context", "rubric+answer", "--clip-mode", "scale", "--clip", "0.5"))):
         out = tmp_path / str(i)
         link_inputs(finished, out, "base.pt", "rubrics.jsonl")
         run(["stage2"], out, *flags)
@@ -321,7 +320,7 @@ def test_live_teacher_in_its_own_context_and_every_teacher_context_run(finished,
 
 def test_a_teacher_that_sees_nothing_more_teaches_nothing(finished, tmp_path):
     link_inputs(finished, tmp_path / "nothing", "base.pt", "rubrics.jsonl")
-    run(["stage2"], tmp_path / "nothing", "--teacher-sees", "nothing")
+    run(["stage2"], tmp_path / "nothing", "--teacher-context", "nothing")
     losses = [json.loads(line)["loss"] for line in (tmp_path / "nothing" / "stage2.jsonl").read_text().splitlines()]
     assert losses[0] == 0.0
 
@@ -376,7 +375,7 @@ def snapshot(folder):
     ("stage1", ("--resume", "--seed", "5"), "seed=0, not 5"),
     ("stage2", ("--batch", "many"), "--batch"),
     ("stage3", (), "stage3"),
-    ("base", ("--resume", "--width", "48"), "width"),
+    ("base", ("--resume", "--n_embd", "48"), "n_embd"),
     ("stage1", ("--resume", "--data", "missing.jsonl"), "missing.jsonl"),
     pytest.param("stage2", ("--device", "cuda"), "--device cuda",
                  marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")),
@@ -426,7 +425,7 @@ def test_broken_or_foreign_checkpoints_are_named(finished, tmp_path):
     done = run(["stage2"], out, check=False)
     assert done.returncode == 2 and "step 3 of 6" in done.stderr
     content = load(finished / "base.pt")
-    save(out / "base.pt", content | {"config": content["config"] | {"width": 64}})
+    save(out / "base.pt", content | {"config": content["config"] | {"n_embd": 64}})
     done = run(["stage2"], out, check=False)
     assert done.returncode == 2 and "base.pt" in done.stderr and "Traceback" not in done.stderr
 
@@ -463,7 +462,7 @@ def test_presets_are_valid():
 # ------------------------------------------------------------------------------------------------- the baselines
 def test_advantages_are_normalised_within_groups():
     rows = random_rollouts(12)
-    silent = set_advantages(rows, [1, 0, 0, 0, 1, 1, 1, 1, 0.2, 0.4, 0.6, 0.8], group=4)
+    silent = set_advantages(rows, [1, 0, 0, 0, 1, 1, 1, 1, 0.2, 0.4, 0.6, 0.8], group_size=4)
     assert silent == pytest.approx(1 / 3)
     third = 3 ** 0.5
     assert [r.advantage for r in rows[:4]] == pytest.approx([third, -1 / third, -1 / third, -1 / third])
@@ -484,7 +483,7 @@ def test_on_the_first_use_the_policy_gradient_is_advantage_times_log_probability
                 for r in rows for t, token in enumerate(r.completion)) / sum(len(r.completion) for r in rows)
     wanted = torch.autograd.grad(loss, list(student.parameters()))
     count = sum(len(r.completion) for r in rows)
-    surrogate, measures = reinforce(student, None, rows, count, Settings(temperature=1.3))
+    surrogate, measures = policy_gradient_loss(student, None, rows, count, Settings(temperature=1.3))
     surrogate.backward()
     assert not measures["clipped"].any()
     for p, g in zip(student.parameters(), wanted):
@@ -497,7 +496,7 @@ def test_a_reused_batch_is_clipped_on_the_side_that_goes_too_far():
         student, (row,) = tiny_model(), random_rollouts(1)
         now = torch.stack([logprob(student, row.prompt, row.completion, t)[token] for t, token in enumerate(row.completion)])
         row.advantage, row.logprobs = advantage, now.detach() - torch.tensor(ratio).log()
-        stats = update(reinforce, student, None, [row], [], Settings(ratio_clip=0.2))
+        stats = update(policy_gradient_loss, student, None, [row], [], Settings(clip_eps=0.2))
         bounded = max(0.8, min(1.2, ratio))
         assert stats["loss"] == pytest.approx(-min(ratio * advantage, bounded * advantage), rel=1e-4)
         assert (max(p.grad.abs().max() for p in student.parameters()) > 1e-3) == active
@@ -511,7 +510,7 @@ def test_the_sampled_reverse_kl_is_unbiased():
     total = [torch.zeros_like(p) for p in student.parameters()]
     for token in range(50):
         student.zero_grad()
-        reinforce(student, teacher, [Rollout(prompts[0], [token], prompts[1])], 1, Settings())[0].backward()
+        policy_gradient_loss(student, teacher, [Rollout(prompts[0], [token], prompts[1])], 1, Settings())[0].backward()
         for sum_, p in zip(total, student.parameters()):
             sum_ += q[token].exp().detach() * p.grad
     logits = student(torch.tensor([prompts[0]]))[0, -1:] @ student.head_weight.T
@@ -527,7 +526,7 @@ def test_micro_batches_change_nothing_in_a_policy_gradient(method):
         student, rows = tiny_model(), random_rollouts()
         set_advantages(rows, [i % 3 for i in range(9)], 3)
         for _ in range(2):  # the second use has a ratio
-            update(reinforce, student, tiny_model(1) if method == "reverse" else None, rows, [], Settings(micro_tokens=tokens))
+            update(policy_gradient_loss, student, tiny_model(1) if method == "reverse" else None, rows, [], Settings(micro_tokens=tokens))
         return [p.grad.clone() for p in student.parameters()]
     whole = gradients(10**6)
     assert max(g.abs().max() for g in whole) > 1e-3
@@ -536,8 +535,8 @@ def test_micro_batches_change_nothing_in_a_policy_gradient(method):
 
 
 @pytest.mark.parametrize("flags", [
-    ("--method", "opsd", "--imperfect", "0.5"), ("--method", "grpo", "--group", "2", "--reuse", "2"),
-    ("--method", "grpo-rubric", "--group", "4"), ("--method", "sft"), ("--method", "reverse-kl-pg"),
+    ("--method", "opsd", "--corrupted", "0.5"), ("--method", "grpo", "--group-size", "2", "--updates-per-batch", "2"),
+    ("--method", "grpo-rubric", "--group-size", "4"), ("--method", "sft"), ("--method", "reverse-kl-pg"),
     ("--rubrics", "noisy", "--rubric-rate", "0.5"), ("--rubrics", "reduced"), ("--rubrics", "shuffled"),
     ("--rubrics", "generic", "--criterion-weights", "loss"), ("--stage2-limit", "3", "--eval-every", "1"),
 ])
@@ -546,7 +545,7 @@ def test_every_method_and_rubric_source_runs_in_the_one_loop(finished, tmp_path,
     run(["stage2"], tmp_path / "out", *flags)
     log = [json.loads(line) for line in (tmp_path / "out" / "stage2.jsonl").read_text().splitlines()]
     assert len(log) == TINY["stage2_steps"] and all(abs(row["loss"]) < 50 for row in log)
-    assert ("no_signal" in log[0]) == ("grpo" in flags or "grpo-rubric" in flags)
+    assert ("frac_zero_std" in log[0]) == ("grpo" in flags or "grpo-rubric" in flags)
     assert (log[0]["sampled"] == 0) == ("sft" in flags)
     if "--stage2-limit" in flags:
         first = [json.loads(line)["question"] for line in (tmp_path / "out" / "data" / "stage2.jsonl").read_text().splitlines()[:3]]
@@ -568,8 +567,8 @@ def test_the_best_of_the_validated_checkpoints_is_kept(tmp_path):
                 student.head_weight.fill_(step)
             return {"loss": 0.0, "tokens": 1}
         settings = Settings(eval_every=1, save_seconds=0)
-        return train("stage2", out, student, None, take_step, 4, [torch.optim.SGD(student.parameters())], 1, settings, resume,
-                     lambda model: {"valid": scores[int(model.head_weight[0, 0])]})
+        return train("stage2", out, student, take_step, 4, [torch.optim.SGD(student.parameters())], 1, settings, resume,
+                     validate=lambda model: {"valid": scores[int(model.head_weight[0, 0])]})
 
     assert train_some(tmp_path / "whole").head_weight[0, 0] == 1
     with pytest.raises(KeyboardInterrupt):
@@ -590,7 +589,7 @@ def test_the_learning_rate_rises_stays_and_falls(tmp_path):
     def take_step(step):
         used.append([optimizer.param_groups[0]["lr"] for optimizer in optimizers])
         return {"loss": 0.0, "tokens": 1}
-    train("stage2", tmp_path, student, None, take_step, 8, optimizers, 2, Settings(), False)
+    train("stage2", tmp_path, student, take_step, 8, optimizers, 2, Settings(), False)
     factors = [0.5, 1, 1, 1, 1, 0.75, 0.5, 0.25]
     assert used == [[pytest.approx(4 * f), pytest.approx(0.1 * f)] for f in factors]
     log = [json.loads(line) for line in (tmp_path / "stage2.jsonl").read_text().splitlines()]
@@ -598,15 +597,15 @@ def test_the_learning_rate_rises_stays_and_falls(tmp_path):
 
 
 @pytest.mark.parametrize("flags, expected", [
-    (("--method", "grpo", "--group", "3"), "--group"), (("--method", "opsd", "--teacher-sees", "answer"), "--teacher-sees"),
-    (("--imperfect", "1.5"), "--imperfect"), (("--method", "ppo"), "--method"),
+    (("--method", "grpo", "--group-size", "3"), "--group-size"), (("--method", "opsd", "--teacher-context", "answer"), "--teacher-context"),
+    (("--corrupted", "1.5"), "--corrupted"), (("--method", "ppo"), "--method"),
 ])
 def test_methods_that_cannot_be_are_one_line(finished, flags, expected):
     done = run(["stage2"], finished, "--resume", *flags, check=False)
     assert done.returncode == 2 and expected in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("source", ["gt", "noisy", "shuffled"])
+@pytest.mark.parametrize("source", ["reference", "noisy", "shuffled"])
 def test_a_rubric_source_says_which_question_has_none(finished, tmp_path, source):
     link_inputs(finished, tmp_path / "out", "base.pt")
     (tmp_path / "mine.jsonl").write_text('{"id": "bare", "question": "why?", "answer": "so"}\n' * 2 + '{"id": "2", "question": "who?", '
@@ -621,7 +620,7 @@ def test_a_method_says_what_its_data_lack(finished, tmp_path, method, what):
     link_inputs(finished, tmp_path / "out", "base.pt")
     path = tmp_path / "mine.jsonl"
     path.write_text(json.dumps({"query": "why?", "rubric": [{"rubric_item": "says so", "type": "x"}]}) + "\n")
-    done = run(["stage2"], tmp_path / "out", "--data", str(path), "--method", method, "--group", "2", check=False)
+    done = run(["stage2"], tmp_path / "out", "--data", str(path), "--method", method, "--group-size", "2", check=False)
     assert done.returncode == 2 and what in done.stderr and "Traceback" not in done.stderr
 
 
@@ -638,7 +637,7 @@ def alone(environment=os.environ):
 
 @pytest.mark.parametrize("stage, inputs, flags", [
     ("base", (), ()), ("stage1", ("base.pt",), ()), ("stage2", ("base.pt", "rubrics.jsonl"), ("--eval-every", "2")),
-    ("stage2", ("base.pt", "rubrics.jsonl"), ("--method", "reverse-kl-pg", "--reuse", "2")),
+    ("stage2", ("base.pt", "rubrics.jsonl"), ("--method", "reverse-kl-pg", "--updates-per-batch", "2")),
 ])
 def test_two_processes_equal_one_to_rounding(finished, tmp_path, stage, inputs, flags):
     one, two = tmp_path / "one", tmp_path / "two"

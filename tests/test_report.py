@@ -27,7 +27,7 @@ def made(run, seed=0, share=0.7, **changes) -> dict:
            "correct": {name: "".join("01"[rng.random() < share] for _ in range(n)) for name, n in sizes.items()},
            "score": {"known": 0.99, "new": 0.97, "hard": 0.9}, "length": {"known": 41.0, "new": 42.5, "hard": 44.0},
            "curve": [[20, 10_000, 0.9, 0.5], [40, 20_000, 0.9, 0.7]], "kept": 40, "steps": 60, "sampled_tokens": 30_000,
-           "seconds": 61.2, "train": {"clipped": 0.1, "turned": None}, "valid": 0.8, "machine": "x86_64, cpu"}
+           "seconds": 61.2, "train": {"clipped": 0.1, "gradient_flipped": None}, "valid": 0.8, "machine": "x86_64, cpu"}
     return {**row, **changes}
 
 
@@ -49,7 +49,7 @@ def everything() -> list[dict]:
     rows = [made(run.name, seed, 0.6, **(keys if run.name.startswith("stage1") else {}))
             for run in RUNS.values() for seed in range(5 if run.name in TABLES["main"] else 3)]
     for seed in range(5):
-        rows += [model("base", seed, 0.3, valid_new=0.3), model("teacher-gt", seed), model("teacher-learned", seed, **keys)]
+        rows += [model("base", seed, 0.3, valid_new=0.3), model("teacher-reference", seed), model("teacher-learned", seed, **keys)]
     return rows + [made(f"lr-grpo-{lr:g}", lr=lr, flags={"method": "grpo"}) for lr in (0.0005, 0.002)]
 
 
@@ -82,13 +82,13 @@ def slow_bootstrap(runs, names, draws) -> np.ndarray:
 
 
 def test_intervals_are_those_of_resampling_by_index():
-    runs = indexed(*(made("rcsd-learned", s, 0.85) for s in range(4)), *(made("rcsd-gt", s, 0.9) for s in range(3)),
+    runs = indexed(*(made("rcsd-learned", s, 0.85) for s in range(4)), *(made("rcsd-reference", s, 0.9) for s in range(3)),
                    *(made("base", s, 0.2) for s in range(3)))
     for seed in range(3):  # answers that go together: an unpaired interval would be too wide
-        runs["rcsd-gt"][seed]["correct"] = {name: text[:-9] + "110111011"
+        runs["rcsd-reference"][seed]["correct"] = {name: text[:-9] + "110111011"
                                             for name, text in runs["rcsd-learned"][seed]["correct"].items()}
-    draws = slow_bootstrap(runs, ("rcsd-learned", "rcsd-gt", "base"), 4000)
-    pairs = [("rcsd-gt", draws[..., 0] - draws[..., 1]), ("base", draws[..., 0] - draws[..., 2])]
+    draws = slow_bootstrap(runs, ("rcsd-learned", "rcsd-reference", "base"), 4000)
+    pairs = [("rcsd-reference", draws[..., 0] - draws[..., 1]), ("base", draws[..., 0] - draws[..., 2])]
     for found, slow in [*((difference(runs, "rcsd-learned", other), slow) for other, slow in pairs),
                         (share_of_gain(runs), (draws[..., 0] - draws[..., 2]) / (draws[..., 1] - draws[..., 2]))]:
         assert found["seeds"] == [0, 1, 2]
@@ -121,10 +121,10 @@ def test_share_of_gain_by_hand_and_none_without_a_gain():
     def answers(share):
         return {"correct": {name: "1" * (n * share // 10) + "0" * (n - n * share // 10) for name, n in SIZES.items()}}
 
-    runs = indexed(made("base", **answers(1)), made("rcsd-learned", **answers(7)), made("rcsd-gt", **answers(9)))
+    runs = indexed(made("base", **answers(1)), made("rcsd-learned", **answers(7)), made("rcsd-reference", **answers(9)))
     assert share_of_gain(runs)["new"]["value"] == pytest.approx(6 / 8)
     assert share_of_gain(runs)["average"]["value"] == pytest.approx(6 / 8)
-    assert share_of_gain({**runs, "rcsd-gt": runs["base"]}) is None
+    assert share_of_gain({**runs, "rcsd-reference": runs["base"]}) is None
     assert share_of_gain({"base": runs["base"]}) is None
 
 
@@ -138,7 +138,7 @@ def test_accuracies_mean_and_standard_deviation_by_hand():
     assert found["new"] == pytest.approx({"mean": 0.625, "sd": 0.125 * 2 ** 0.5})
     assert found["average"]["mean"] == pytest.approx((1.75 + 2.75) / 6)
     assert found["average"]["sd"] == pytest.approx((1 / 3) / 2 ** 0.5)
-    assert found["kept"]["mean"] == 30 and found["turned"] is None and found["clipped"]["mean"] == pytest.approx(0.1)
+    assert found["kept"]["mean"] == 30 and found["gradient_flipped"] is None and found["clipped"]["mean"] == pytest.approx(0.1)
     alone = summary({0: model("base", 0)})
     assert alone["new"]["sd"] is None and alone["seconds"] is None and alone["lr"] == []
     assert spread([None, 2, 4]) == {"mean": 3, "sd": pytest.approx(2 ** 0.5)} and spread([]) is None
@@ -157,13 +157,13 @@ def test_crossings_of_the_report():
     def right(share, seed):
         return {"correct": {name: ("1" * share).ljust(100, "0") for name in SIZES}}
 
-    shares = {"rcsd-learned": 80, "opsd": 90, "opsd-10": 88, "opsd-30": 82, "opsd-50": 72, "rcsd-gt": 95, "noisy-50": 81}
+    shares = {"rcsd-learned": 80, "opsd": 90, "opsd-10": 88, "opsd-30": 82, "opsd-50": 72, "rcsd-reference": 95, "noisy-50": 81}
     rows = [made(name, seed, **right(share + seed, seed)) for name, share in shares.items() for seed in range(2)]
     report = Report(indexed(*rows), "pictures")
     assert report.crossings["opsd"]["average"] == pytest.approx(34)  # from +2 at 30 to -8 at 50
-    assert report.crossings["rcsd-gt"] == {"up to": 50, "average": None, "new": None} and "sft" not in report.crossings
+    assert report.crossings["rcsd-reference"] == {"up to": 50, "average": None, "new": None} and "sft" not in report.crossings
     text = "\n".join(report.parts)
-    assert "opsd, imperfect solutions: 34%; rcsd, noisy rubrics: none up to 50%" in text
+    assert "opsd, corrupted solutions: 34%; rcsd, noisy rubrics: none up to 50%" in text
 
 
 def test_mean_curve_by_hand():
@@ -177,8 +177,8 @@ def test_mean_curve_by_hand():
 
 # -------------------------------------------------------------------------------------------------- words and tables
 def test_flags_are_those_of_the_command_line():
-    assert flags_text({"method": "opsd", "imperfect": 0.3}) == "--method opsd --imperfect 0.3"
-    assert flags_text({"teacher_sees": "rubric+answer"}) == "--teacher-sees rubric+answer"
+    assert flags_text({"method": "opsd", "corrupted": 0.3}) == "--method opsd --corrupted 0.3"
+    assert flags_text({"teacher_context": "rubric+answer"}) == "--teacher-context rubric+answer"
     assert flags_text({}) == ""
 
 
@@ -196,9 +196,9 @@ def test_tables_show_the_runs_that_are_there():
     report = Report(indexed(*(made("grpo", s) for s in range(3)), made("sft-30"), made("unheard-of"),
                             made("lr-grpo-0.002", lr=0.002)), ".")
     text = "\n\n".join(report.parts)
-    assert "| grpo `--method grpo` " in text and "| sft-30 `--method sft --imperfect 0.3` " in text
+    assert "| grpo `--method grpo` " in text and "| sft-30 `--method sft --corrupted 0.3` " in text
     assert [line for line in text.split("\n") if line.startswith("### ")] == [
-        "### All methods", "### Imperfect annotation", "### Tokens and questions"]
+        "### All methods", "### Corrupted annotation", "### Tokens and questions"]
     assert "rcsd-learned minus" not in text and "unheard-of" not in text and "lr-grpo" not in text
     row = next(line for line in text.split("\n") if line.startswith("| grpo"))
     assert [c.strip() for c in row.split("|")][2] == "3"
@@ -211,15 +211,15 @@ def test_rows_and_columns_of_the_full_report(full):
     head, *rows = [[c.strip() for c in line.split("|")[1:-1]] for line in full.parts[2].split("\n")]
     assert head == ["run", "n", *MEASURES.values(), "score", "length", "sampled", "seconds", "kept", "lr"]
     assert [row[0].split(" ")[0] for row in rows[1:]] == [
-        "base", "sft", "grpo", "grpo-rubric", "opsd", "reverse-kl-pg", "rcsd-learned", "rcsd-gt", "sft-30", "opsd-30",
-        "teacher-gt", "teacher-learned"]
+        "base", "sft", "grpo", "grpo-rubric", "opsd", "reverse-kl-pg", "rcsd-learned", "rcsd-reference", "sft-30", "opsd-30",
+        "teacher-reference", "teacher-learned"]
     assert rows[2][6:] == ["97.0 ± 0.0", "42.5 ± 0.0", "30 ± 0", "61 ± 0", "40 ± 0", "0.001"] and rows[1][-1] == "–"
     assert set(full.pictures) == {"rates.svg", "efficiency.svg", "stage1.svg"}
     stage1 = full.parts[-1].split("\n")[2:]
     assert [line.split("|")[3].strip() for line in stage1] == ["0", "12", "36", "120", "360", "1200"]
     assert stage1[-1].split("|")[-3].strip() == "90.0 ± 0.0"  # rcsd-learned: its writer is that of teacher-learned
     few = next(line for line in text.split("\n") if line.startswith("| rcsd-questions-100 "))
-    paired = difference(full.runs, "rcsd-questions-100", "rcsd-gt")
+    paired = difference(full.runs, "rcsd-questions-100", "rcsd-reference")
     assert [c.strip() for c in few.split("|")[-3:-1]] == [interval(paired, "new"), interval(paired, "average")]
     assert "share of the gain" in text and "--clip-mode scale --clip 0.5" in text and "nan" not in text
     assert full.numbers["differences"]["rcsd-learned - base"]["seeds"] == [0, 1, 2, 3, 4]

@@ -1,15 +1,14 @@
 """Rubrics: scores by hand, prompts, the two parsers, the machine grader, and the loader on hand-made odd rows."""
 
 import json
-import random
 import re
 from fractions import Fraction
 
 import pytest
 
 from data.load import load_examples
-from rubrics import (GENERIC, SEES, Criterion, Example, Rubric, canonical, correct, final_answer, grade, key_relations,
-                     parse_rubric, prompt, satisfied, teacher_prompt, weighted_subset)
+from rubrics import (GENERIC, TEACHER_CONTEXTS, Criterion, Example, Rubric, canonical, correct, final_answer, grade, key_relations,
+                     parse_rubric, prompt, satisfied, teacher_prompt)
 
 FORCE = Rubric((
     Criterion("Key", "Essential: uses force = mass × acceleration", 5, "states force = mass × acceleration"),
@@ -95,7 +94,7 @@ def test_teacher_prompt_is_the_students_with_what_it_sees_in_the_middle(sees, na
 
 
 def test_every_kind_of_teacher_is_tested_above():
-    assert set(SEES) == {"nothing", "rubric", "answer", "rubric+answer", "solution"}
+    assert set(TEACHER_CONTEXTS) == {"nothing", "rubric", "answer", "rubric+answer", "solution"}
 
 
 @pytest.mark.parametrize("sees, lacks", [
@@ -112,9 +111,9 @@ def test_rubric_plus_answer_needs_the_answer_too():
 
 
 def test_stage_one_prompts_end_alike():
-    student, teacher = prompt("Why?", write="criteria"), prompt("Why?", rubric=FORCE, write="criteria")
-    assert student == [("question", "Why?"), ("criteria", "")]
-    assert teacher == [("question", "Why?"), ("rubric", FORCE.text()), ("criteria", "")]
+    student, teacher = prompt("Why?", task="write_rubric"), prompt("Why?", rubric=FORCE, task="write_rubric")
+    assert student == [("question", "Why?"), ("write_rubric", "")]
+    assert teacher == [("question", "Why?"), ("rubric", FORCE.text()), ("write_rubric", "")]
 
 
 # ---------------------------------------------------------------------------------------- parsing a sampled rubric
@@ -524,17 +523,3 @@ def test_a_file_that_cannot_be_read(tmp_path):
     for path in (tmp_path / "missing.jsonl", tmp_path):
         with pytest.raises(ValueError, match=f"^{re.escape(str(path))}:0: file: expected a file that can be read: "):
             load_examples(path)
-
-
-# ------------------------------------------------------------------------------------- weights in the loss
-def test_a_criterion_is_seen_in_proportion_to_its_weight():
-    rubric = Rubric(tuple(Criterion("t", f"Important: {w}", w) for w in (4, 2, 1, -3)))
-    rng, times = random.Random(0), 20_000
-    seen = [weighted_subset(rubric, rng).criteria for _ in range(times)]
-    for c in rubric.criteria:  # five standard errors
-        share = sum(c in criteria for criteria in seen) / times
-        wanted = abs(c.weight) / 4
-        assert abs(share - wanted) <= 5 * (wanted * (1 - wanted) / times) ** 0.5
-    both = sum(rubric.criteria[1] in s and rubric.criteria[3] in s for s in seen) / times
-    assert abs(both - 0.5 * 0.75) < 0.02  # drawn apart
-    assert all([c for c in rubric.criteria if c in s] == list(s) for s in seen)  # the order stays

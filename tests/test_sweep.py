@@ -1,21 +1,21 @@
 """The study's runner on a tiny plan: every run once, the rates chosen by validation, a second call does nothing."""
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
 from study.runs import FULL, QUICK, RUNS, TABLES, Plan, Run
 from study.sweep import Study
-from trainer import METHODS, Settings
+from rcsd import METHODS
+from trainer import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = dict(base_rows=300, stage1_questions=24, stage2_questions=24, test_questions=24, vocab_size=400, base_steps=4,
-            base_tokens=1024, stage1_steps=2, width=32, n_head=2, n_kv_head=1, head_dim=16, n_layer=1, mlp_width=32,
-            max_new_tokens=12, context=400, exposure_count=8, save_seconds=1000.0)
+            base_tokens=1024, stage1_steps=2, n_embd=32, n_head=2, n_kv_head=1, head_dim=16, n_layer=1, mlp_width=32,
+            max_new_tokens=12, max_seq_len=400, exposure_count=8, save_seconds=1000.0)
 PLAN = Plan([Run("sft", dict(method="sft"), (0, 1)), Run("grpo", dict(method="grpo"), (0,)), Run("rcsd-learned", {}, (0,)),
-             Run("opsd-30", dict(method="opsd", imperfect=0.3), (1,)), Run("stage1-8", dict(stage1_limit=8), (0,))],
-            dict(batch=8, group=4, stage2_steps=2, eval_every=1), TINY, (0.001, 0.01), (0,))
+             Run("opsd-30", dict(method="opsd", corrupted=0.3), (1,)), Run("stage1-8", dict(stage1_limit=8), (0,))],
+            dict(batch=8, group_size=4, stage2_steps=2, eval_every=1), TINY, (0.001, 0.01), (0,))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def lines(out):
 
 def test_every_run_of_the_plan_is_there_once(finished):
     names = [(line["run"], line["seed"]) for line in lines(finished)]
-    base = [(name, seed) for seed in (0, 1) for name in ("base", "teacher-gt", "teacher-learned", "teacher-solution")]
+    base = [(name, seed) for seed in (0, 1) for name in ("base", "teacher-reference", "teacher-learned", "teacher-solution")]
     grid = [(f"lr-{method}-{rate:g}", 0) for method in ("sft", "grpo", "rcsd", "opsd") for rate in PLAN.rates]
     runs = [("sft", 0), ("sft", 1), ("grpo", 0), ("rcsd-learned", 0), ("opsd-30", 1), ("stage1-8", 0)]
     assert sorted(names) == sorted(base + grid + runs)

@@ -170,7 +170,7 @@ def test_no_token_holds_two_digits_and_only_a_first_one_takes_a_space():
 
 
 def test_specials(tok):
-    names = ["pad", "eos", "question", "rubric", "answer", "solution", "solve", "criteria"]
+    names = ["pad", "eos", "question", "rubric", "answer", "solution", "solve", "write_rubric"]
     first = len(tok.encoding._mergeable_ranks)
     assert SPECIALS == tuple(f"<|{name}|>" for name in names)
     assert tok.id == {name: first + i for i, name in enumerate(names)}

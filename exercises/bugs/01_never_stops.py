@@ -10,7 +10,7 @@ from model import GPT, GPTConfig, generate
 
 PAD = EOS = 0
 torch.manual_seed(0)
-model = GPT(GPTConfig(vocab_size=11, context=12, n_layer=1, n_head=2, n_kv_head=1, head_dim=16, width=32, mlp_width=64))
+model = GPT(GPTConfig(vocab_size=11, max_seq_len=12, n_layer=1, n_head=2, n_kv_head=1, head_dim=16, n_embd=32, mlp_width=64))
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
 prompts = [[d, 5 + n] for d in range(1, 6) for n in range(1, 5)]
 rows = [[d, n] + [d] * (n - 5) + [EOS] for d, n in prompts]
@@ -27,4 +27,4 @@ for step in range(200):
 
 answers = generate(model, prompts, max_new_tokens=8, eos=EOS, temperature=0)
 print(f"loss of the last step: {loss.item():.3f}")
-print(f"answers of 20 that end: {sum(not a.cut for a in answers)} (healthy: at least 19)")
+print(f"answers of 20 that end: {sum(not a.truncated for a in answers)} (healthy: at least 19)")

@@ -10,7 +10,7 @@ from model import GPT, GPTConfig, generate
 
 SOLVE, V = 15, 16
 torch.manual_seed(0)
-student = GPT(GPTConfig(V, context=12, n_layer=1, n_head=2, n_kv_head=1, head_dim=16, width=32, mlp_width=64))
+student = GPT(GPTConfig(V, max_seq_len=12, n_layer=1, n_head=2, n_kv_head=1, head_dim=16, n_embd=32, mlp_width=64))
 optimizer = torch.optim.AdamW(student.parameters(), lr=0.01)
 rubrics = {question: torch.randint(5, 15, (3,)).tolist() for question in range(5)}
 

@@ -38,7 +38,7 @@ from model import GPT, Completion, batch_by_tokens, count_parameters, generate
 from rubrics import (GENERIC, TEACHER_CONTEXTS, Example, Rubric, correct, grade, parse_rubric, prompt,
                      teacher_prompt, usable_rubric)
 from trainer import (Settings, device_of, gather, is_up_to_date, join_processes, load, load_model, rank_and_size,
-                     same_settings, seed_for, settings_from, settings_parser, shard, sum_gradients, train, wait_for_all)
+                     same_settings, seed_for, settings_from, settings_parser, shard, share, sum_gradients, train, wait_for_all)
 
 Sections = list[tuple[str, str]]  # a prompt before it is encoded: (section, text) pairs
 
@@ -542,6 +542,9 @@ def main(arguments: list[str] | None = None) -> int:
         method_of(settings)  # a bad --method is told before hours of stage 0
         join_processes(settings)
         out.mkdir(parents=True, exist_ok=True)
+        if args.source and rank_and_size()[0] == 0:
+            share(args.source, out)
+        wait_for_all()
         STAGES[args.command](out, settings, args.resume)
     except (ValueError, OSError) as error:
         print(f"rcsd.py: {error}", file=sys.stderr)

@@ -157,24 +157,53 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see --help)\n")  # one line, without the usage
 
 
+GROUPS = {  # of --help, by the first stage whose result a setting changes
+    "data": "data", "base": "stage 0 and the model", "stage1": "stages I and II", "stage2": "stage II alone",
+    "": "this machine; the result does not depend on them",
+}
+
+
 def settings_parser(description: str) -> Parser:
+    """A parser with a flag for each setting, in groups, and the flags that say which run is meant."""
     parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=("auto", *PRESETS), default="auto", help="auto: gpu with CUDA, else cpu")
-    parser.add_argument("--out", type=Path, help="output folder (default out/PRESET)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="output folder (default out/PRESET)")
+    parser.add_argument("--from", type=Path, metavar="DIR", dest="source",
+                        help="a finished run whose data, base model and learned rubrics this one shares")
     parser.add_argument("--resume", action="store_true", help="go on with what is in the output folder")
+    groups = {stage: parser.add_argument_group(title) for stage, title in GROUPS.items()}
     for f in fields(Settings):
-        parser.add_argument("--" + f.name.replace("_", "-"), type=f.type, choices=f.metadata["choices"],
-                            metavar=None if f.metadata["choices"] else "X",
-                            help=f"{f.metadata['help']} ({f.default!r} in preset cpu)")
+        groups[f.metadata["stage"]].add_argument(
+            "--" + f.name.replace("_", "-"), type=f.type, choices=f.metadata["choices"],
+            metavar=None if f.metadata["choices"] else "X",
+            help=f"{f.metadata['help']} ({f.default!r} in preset cpu)".replace("%", "%%"))
     return parser
 
 
 def settings_from(args: argparse.Namespace) -> tuple[Path, Settings]:
-    """The preset, then the flags that were given on top of it."""
+    """The output folder, and the preset with the flags that were given on top of it."""
     gpu = torch.cuda.is_available() and args.device != "cpu"
     preset = args.preset if args.preset != "auto" else "gpu" if gpu else "cpu"
     given = {f.name: getattr(args, f.name) for f in fields(Settings) if getattr(args, f.name) is not None}
     return args.out or Path("out") / preset, Settings(**{**PRESETS[preset], **given})
+
+
+BEFORE_STAGE2 = ("data", "base.pt", "base.jsonl", "stage1.pt", "stage1.jsonl", "rubrics.jsonl")
+
+
+def share(source: Path, out: Path, names: tuple[str, ...] = BEFORE_STAGE2) -> None:
+    """Links in `out` to these results of the run in `source`, where `out` has none of its own.
+
+    Raises ValueError if `source` has no data or is `out`.
+    """
+    if not (source / "data" / "tokenizer.txt").exists():
+        raise ValueError(f"--from {source}: no run there; expected a folder that `rcsd.py data` wrote")
+    if source.resolve() == out.resolve():
+        raise ValueError(f"--from {source} and --out are the same folder")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if (source / name).exists() and not (out / name).exists():
+            (out / name).symlink_to((source / name).resolve())
 
 
 # --------------------------------------------------------------------------------------- one process or several

@@ -5,7 +5,7 @@ alone, a teacher's has more between the question and the end. Both end with the 
 
     prompt(x)             [("question", x), ("solve", "")]
     prompt(x, rubric=r)   [("question", x), ("rubric", r.text()), ("solve", "")]
-    the order             question, rubric, answer, solution, then `task` ("solve" or "write_rubric"); what is None or ""
+    the order             question, rubric, answer, solution, then `task` ("solve" or "write_rubric"); None or ""
                           has no section
 
     encode(tokenizer, sections)   ids: for each section its token tokenizer.id[name], then tokenizer.encode(text)
@@ -20,7 +20,7 @@ completion and encode it again for the teacher. Here ids are made once, section 
 question that contains the text "<|solve|>" must not turn into a prompt with two sections: tokenizer.encode never makes
 a special token out of text.
 
-The answer lives in rubrics.py: prompt and rcsd.py: encode. Check with: python exercises/check.py 8
+The answer lives in rubrics.py: prompt and data/tokenizer.py: encode. Check with: python exercises/check.py 8
 """
 from data.tokenizer import Tokenizer
 from rubrics import Rubric

@@ -4,8 +4,8 @@ GRPO has no teacher: it draws several answers to one question and asks which wer
 
     A_i = (reward_i - mean of its group) / standard deviation of its group
 
-    rollouts   list of objects with a field `advantage`, which you set; neighbours belong together: the first `group_size`
-               rollouts answer one question, the next `group_size` another, and so on
+    rollouts   list of objects with a field `advantage`, which you set; neighbours belong together: the first
+               `group_size` rollouts answer one question, the next `group_size` another, and so on
     rewards    list of floats, one a rollout
     out        the share of groups, 0 to 1, in which all rewards are equal. They carry no signal: advantage 0
 

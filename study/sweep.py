@@ -38,7 +38,7 @@ from model import GPT
 from rcsd import (METHODS, encode, read_tokenizer, rollout, run_base, run_data, run_stage1, run_stage2, validate,
                   write_rubrics)
 from rubrics import correct, prompt
-from trainer import PRESETS, Settings, device_of, load, load_model
+from trainer import PRESETS, Settings, device_of, load, load_model, share
 from study import report
 from study import runs as table
 
@@ -108,9 +108,7 @@ def train_run(seed_folder: Path, name: str, settings: Settings, preset: Settings
     folder = seed_folder / "runs" / name
     folder.mkdir(parents=True, exist_ok=True)
     own_writer = settings.stage1_limit > 0
-    for link in ("data", "base.pt") + (() if own_writer else ("rubrics.jsonl",)):
-        if not (folder / link).exists():
-            (folder / link).symlink_to((seed_folder / link).resolve())
+    share(seed_folder, folder, ("data", "base.pt") + (() if own_writer else ("rubrics.jsonl",)))
     tokenizer, sets, extra = read_tokenizer(folder), test_questions(folder), {}
     if own_writer:
         run_stage1(folder, replace(preset, stage1_limit=settings.stage1_limit), True)

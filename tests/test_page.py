@@ -217,13 +217,13 @@ def test_the_question_shown_is_the_one_whose_wrong_answer_diverges_most(run, mon
         def stub(model, prompts, tokenizer, settings, *seed):
             assert model is run.base and len(prompts) == 8
             assert prompts == [rcsd.encode(run.tokenizer, prompt(e.question)) for e in examples[:2] for _ in range(4)]
-            return [SimpleNamespace(ids=run.tokenizer.encode(text) + [run.tokenizer.eos] * (not cut), truncated=cut)
-                    for text, cut in texts]
+            return [SimpleNamespace(ids=run.tokenizer.encode(text) + [run.tokenizer.eos] * (not truncated), truncated=truncated)
+                    for text, truncated in texts]
         monkeypatch.setattr(explain, "rollout", stub)
         return explain.right_and_wrong(run, kind, examples, rubrics)
 
     def mean(e, text, truncated=False):
-        ids = run.tokenizer.encode(text) + [run.tokenizer.eos] * (not cut)
+        ids = run.tokenizer.encode(text) + [run.tokenizer.eos] * (not truncated)
         own, seen = (plain_logits(run, run.base, prompt(e.question, rubric=r), ids) for r in (None, rubrics[e.id]))
         return token_divergence(own, seen).mean().item()
 

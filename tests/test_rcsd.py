@@ -495,7 +495,7 @@ def test_a_reused_batch_is_clipped_on_the_side_that_goes_too_far():
     for ratio, advantage, active in ((2.0, 1.0, False), (2.0, -1.0, True), (0.5, 1.0, True), (0.5, -1.0, False)):
         student, (row,) = tiny_model(), random_rollouts(1)
         now = torch.stack([logprob(student, row.prompt, row.completion, t)[token] for t, token in enumerate(row.completion)])
-        row.advantage, row.logprobs = advantage, now.detach() - torch.tensor(ratio).log()
+        row.advantage, row.old_logprobs = advantage, now.detach() - torch.tensor(ratio).log()
         stats = update(policy_gradient_loss, student, None, [row], [], Settings(clip_eps=0.2))
         bounded = max(0.8, min(1.2, ratio))
         assert stats["loss"] == pytest.approx(-min(ratio * advantage, bounded * advantage), rel=1e-4)
@@ -538,7 +538,7 @@ def test_micro_batches_change_nothing_in_a_policy_gradient(method):
     ("--method", "opsd", "--corrupted", "0.5"), ("--method", "grpo", "--group-size", "2", "--updates-per-batch", "2"),
     ("--method", "grpo-rubric", "--group-size", "4"), ("--method", "sft"), ("--method", "reverse-kl-pg"),
     ("--rubrics", "noisy", "--rubric-rate", "0.5"), ("--rubrics", "reduced"), ("--rubrics", "shuffled"),
-    ("--rubrics", "generic", "--criterion-weights", "loss"), ("--stage2-limit", "3", "--eval-every", "1"),
+    ("--rubrics", "generic"), ("--stage2-limit", "3", "--eval-every", "1"),
 ])
 def test_every_method_and_rubric_source_runs_in_the_one_loop(finished, tmp_path, flags):
     link_inputs(finished, tmp_path / "out", "base.pt", "rubrics.jsonl")
@@ -637,7 +637,8 @@ def alone(environment=os.environ):
 
 @pytest.mark.parametrize("stage, inputs, flags", [
     ("base", (), ()), ("stage1", ("base.pt",), ()), ("stage2", ("base.pt", "rubrics.jsonl"), ("--eval-every", "2")),
-    ("stage2", ("base.pt", "rubrics.jsonl"), ("--method", "reverse-kl-pg", "--updates-per-batch", "2")),
+    ("stage2", ("base.pt", "rubrics.jsonl"), ("--method", "reverse-kl-pg", "--updates-per-batch", "2",
+                                                      "--lr", "0.0003")),  # Adam blows rounding up to a share of it
 ])
 def test_two_processes_equal_one_to_rounding(finished, tmp_path, stage, inputs, flags):
     one, two = tmp_path / "one", tmp_path / "two"

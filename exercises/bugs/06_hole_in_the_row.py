@@ -10,7 +10,8 @@ from model import GPT, GPTConfig, generate
 
 PAD = 10
 torch.manual_seed(0)
-model = GPT(GPTConfig(vocab_size=11, max_seq_len=12, n_layer=1, n_head=2, n_kv_head=1, head_dim=16, n_embd=32, mlp_width=64))
+model = GPT(GPTConfig(vocab_size=11, max_seq_len=12, n_layer=1, n_head=2, n_kv_head=1, head_dim=16,
+                      n_embd=32, mlp_width=64))
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
 rows = (torch.arange(10)[:, None] + torch.arange(10)) % 10                     # [10, T]
 for step in range(60):

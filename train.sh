@@ -17,13 +17,13 @@ bash train.sh study [--quick]
     evaluate  base, teacher and student on the test sets
 
   auto   gpu with CUDA, else cpu (the default)
-  cpu    two cores, about half an hour
+  cpu    17 to 30 minutes on two cores
   gpu    a larger model and longer text
   smoke  the same path in under two minutes, to see that it runs; its numbers mean nothing
   study  all methods, controls and ablations over several seeds, side by side; tables and pictures in out/study
          (--quick: a small one, in out/study-quick; `python study/sweep.py --help` lists its flags)
 
-  PROCESSES=4 bash train.sh gpu   trains on four GPUs of this machine (see README, Past one device)
+  PROCESSES=4 bash train.sh gpu   trains on four GPUs of this machine (see docs/devices.md)
 
   Uses the current Python if it has the packages of requirements.txt, otherwise makes .venv and installs them there.
   Relative paths in flags count from this folder.

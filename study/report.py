@@ -1,7 +1,7 @@
 """What the study's runs say: tables, paired intervals, pictures.
 
     python study/report.py             # prints the tables; writes pictures and results.json to study/results/
-    python study/report.py --readme    # and puts them into README.md, between <!-- study --> and <!-- /study -->
+    python study/report.py --readme    # and puts them into study/README.md, between <!-- study --> and <!-- /study -->
 
 Accuracies are shares from 0 to 1 in here and in results.json, percent in tables and pictures.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from study.plot import Line, Panel, cell, chart, interval, markdown
 from study.runs import RUNS, TABLES
 
-RESULTS, README = ROOT / "study" / "results", ROOT / "README.md"
+RESULTS, README = ROOT / "study" / "results", ROOT / "study" / "README.md"
 MARKERS = "<!-- study -->", "<!-- /study -->"
 DRAWS = 10_000                                                           # resamples of the bootstrap
 SETS = ("new", "hard", "known")                                          # test sets
@@ -409,7 +409,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=RESULTS / "runs.jsonl", metavar="FILE", help="the finished runs")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="folder for the pictures and results.json")
-    parser.add_argument("--readme", type=Path, nargs="?", const=README, metavar="FILE", help="also fill in this README.md")
+    parser.add_argument("--readme", type=Path, nargs="?", const=README, metavar="FILE", help="also fill in this file (default: study/README.md)")
     args = parser.parse_args(arguments)
     readme = args.readme or README
     try:

@@ -16,13 +16,24 @@ from pathlib import Path
 
 import torch
 
-from data.load import load_examples
 from data.files import write_lines
+from data.grammar import correct
+from data.load import load_examples
 from data.tokenizer import Tokenizer
 from model import GPT, count_parameters
 from rcsd import encode, greedy, read_tokenizer, write_rubrics
-from rubrics import Example, Rubric, correct, grade, key_relations, parse_rubric, prompt, usable_rubric
-from trainer import device_of, is_up_to_date, join_processes, load, load_model, rank_and_size, settings_from, settings_parser, wait_for_all
+from rubrics import Example, Rubric, grade, key_relations, parse_rubric, prompt, usable_rubric
+from trainer import (
+    device_of,
+    is_up_to_date,
+    join_processes,
+    load,
+    load_model,
+    rank_and_size,
+    settings_from,
+    settings_parser,
+    wait_for_all,
+)
 
 GROUPS = ("known laws", "new laws", "hard: unseen phrasing, known", "hard: unseen phrasing, new",
           "hard: unseen two-step, known", "hard: unseen two-step, new")
@@ -118,7 +129,9 @@ def rows(runs: list[dict]) -> list[dict]:
     {"title", "columns", "counted", "rows": [{"label", "n", "cells": [[mean, standard deviation]]}]}; a single run has no
     deviation (None), and n is the number of questions where it is known.
     """
-    from report.panels import spread  # here and below: a script in study/, which imports this file, would find study/report.py
+    from report.panels import (
+        spread,  # here and below: a script in study/, which imports this file, would find study/report.py
+    )
 
     def row(label, columns, value, n=None):
         return {"label": label, "n": n, "cells": [spread([100 * value(run, c) for run in runs]) for c in columns]}

@@ -29,16 +29,44 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from base import base_optimizers, bucketed, new_model, read_corpus
+from data.corrupt import corrupt
 from data.files import write_lines
+from data.grammar import correct
 from data.load import load_examples
-from data.prepare import corrupt, prepare
+from data.prepare import prepare
 from data.tokenizer import Tokenizer, encode
 from fused_loss import distillation_loss
 from model import GPT, Completion, batch_by_tokens, count_parameters, generate
-from rubrics import (GENERIC, TEACHER_CONTEXTS, Example, Rubric, correct, grade, parse_rubric, prompt,
-                     teacher_prompt, usable_rubric)
-from trainer import (Settings, device_of, gather, is_up_to_date, join_processes, load, load_model, rank_and_size,
-                     same_settings, seed_for, settings_from, settings_parser, shard, share, sum_gradients, train, wait_for_all)
+from rubrics import (
+    GENERIC,
+    TEACHER_CONTEXTS,
+    Example,
+    Rubric,
+    grade,
+    prompt,
+    rubric_problem,
+    teacher_prompt,
+    usable_rubric,
+)
+from trainer import (
+    Settings,
+    device_of,
+    gather,
+    is_up_to_date,
+    join_processes,
+    load,
+    load_model,
+    rank_and_size,
+    same_settings,
+    seed_for,
+    settings_from,
+    settings_parser,
+    shard,
+    share,
+    sum_gradients,
+    train,
+    wait_for_all,
+)
 
 Sections = list[tuple[str, str]]  # a prompt before it is encoded: (section, text) pairs
 
@@ -438,7 +466,7 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
     stage = Stage("stage1", settings.stage1_steps, METHODS["rcsd"],
                   student_prompt=lambda e: prompt(e.question, task="write_rubric"),
                   teacher_prompt=lambda e: prompt(e.question, rubric=e.rubric, task="write_rubric"),
-                  measure="valid", counts=lambda r, text: not invalid(text, r.truncated))
+                  measure="valid", counts=lambda r, text: not rubric_problem(text, r.truncated))
     student = post_train(stage, out, examples, settings, resume)
     if is_up_to_date(out / "rubrics.jsonl", out / "stage1.pt"):
         return
@@ -455,17 +483,8 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
 def write_rubrics(model: GPT, tokenizer: Tokenizer, examples: list[Example], settings: Settings) -> list[dict]:
     """Greedy rubrics for questions: {"id", "text", "problem"}; problem is "" or says why the rubric is invalid."""
     prompts = [encode(tokenizer, prompt(e.question, task="write_rubric")) for e in examples]
-    return [{"id": e.id, "text": text, "problem": invalid(text, truncated)}
+    return [{"id": e.id, "text": text, "problem": rubric_problem(text, truncated)}
             for e, (text, truncated, _) in zip(examples, greedy(model, tokenizer, prompts, settings))]
-
-
-def invalid(text: str, truncated: bool) -> str:
-    """Why a sampled rubric cannot be used, or ""."""
-    try:
-        parse_rubric(text)
-    except ValueError as error:
-        return str(error)
-    return "cut at the length limit" if truncated else ""
 
 
 def run_stage2(out: Path, settings: Settings, resume: bool) -> None:

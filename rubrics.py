@@ -1,13 +1,14 @@
-"""Rubrics: what they are, what they look like in a prompt, how they are parsed, graded and loaded.
+"""Rubrics: what they are, what they look like in a prompt, how they are parsed and graded.
 
 A rubric is a list of weighted criteria for a good answer (RCSD, arXiv 2606.19327; Rubrics as Rewards, 2507.17746).
 This file speaks only text: no tensors, no torch. In order: the records, the prompts, parsing a sampled rubric,
-and the machine grader. (The loader for rubric data of the real world is data/load.py.)
+and the machine grader, which reads an answer by the grammar of data/grammar.py.
 """
 import json
 import re
 from dataclasses import dataclass, field
-from fractions import Fraction
+
+from data.grammar import answer_line, canonical, final_answer
 
 CATEGORIES = ("Essential", "Important", "Optional", "Pitfall")
 _DESCRIPTION = re.compile(rf"({'|'.join(CATEGORIES)}): \S")
@@ -164,23 +165,6 @@ def parse_rubric(text: str) -> Rubric:
     return Rubric(tuple(criteria))
 
 
-def canonical(relation: str) -> tuple | None:
-    """A relation up to the order of factors and summands: equal for "a = b × c" and "a = c × b". None if it is none.
-
-    Only one level is sorted: a right side with brackets, and a product within a sum, count as they are written.
-    """
-    left, _, right = (side.strip() for side in relation.partition(" = "))
-    if not left or not right:
-        return None
-    if "(" in right:  # pieces that cross a bracket must not be moved
-        return left, right
-    do, undo = "+−" if re.search(" [+−] ", right) else "×÷"
-    terms = re.split(f" ([{do}{undo}]) ", f" {do} {right}")[1:]  # operator, term, operator, term, ...
-    done = sorted(term.strip() for op, term in zip(terms[::2], terms[1::2]) if op == do)
-    undone = sorted(term.strip() for op, term in zip(terms[::2], terms[1::2]) if op == undo)
-    return left, do, tuple(done), tuple(undone)
-
-
 VERBS = ("uses ", "states that ", "starts from ", "is based on ")  # open every key criterion of the project's data
 
 
@@ -197,25 +181,6 @@ def key_relations(rubric: Rubric) -> set[tuple]:
 
 # ---------------------------------------------------------------------------------------------- the machine grader
 CHECKS = ("states", "avoids", "shows", "unit", "answer-line")
-_ANSWER = re.compile(r"Answer: (-?\d+(?:\.\d+|/\d+)?)(?: (.*))?")
-
-
-def final_answer(text: str) -> tuple[Fraction, str] | None:
-    """(value, unit) of the last "Answer: 12 N" line, or None."""
-    for line in reversed(text.split("\n")):
-        if match := _ANSWER.fullmatch(line.strip()):
-            try:
-                return Fraction(match[1]), (match[2] or "").strip()
-            except (ZeroDivisionError, ValueError):  # "1/0", or more digits than Python converts
-                return None
-    return None
-
-
-def correct(completion: str, answer: str) -> bool:
-    """Exact match of value and unit with the reference answer ("12 N"); False if that is not a number and a unit."""
-    return final_answer(completion) is not None and final_answer(completion) == final_answer("Answer: " + answer)
-
-
 def satisfied(criterion: Criterion, completion: str) -> bool:
     """Run the criterion's check on a completion; True is good (for a pitfall: avoided).
 
@@ -234,7 +199,7 @@ def satisfied(criterion: Criterion, completion: str) -> bool:
     if kind == "unit":
         return (final_answer(completion) or (0, None))[1] == wanted
     if kind == "answer-line":
-        return _ANSWER.fullmatch(completion.strip().split("\n")[-1].strip()) is not None
+        return answer_line(completion.strip().split("\n")[-1]) is not None
     raise ValueError(f"criterion {criterion.description!r} has no check that a program can run")
 
 
@@ -256,3 +221,12 @@ GENERIC = Rubric((  # fits any question and says nothing about this one: a contr
 def usable_rubric(row: dict) -> Rubric:
     """A sampled rubric {"text", "problem"} as a teacher reads it: an invalid one falls back to the generic rubric."""
     return GENERIC if row["problem"] else parse_rubric(row["text"])
+
+
+def rubric_problem(text: str, truncated: bool) -> str:
+    """Why a sampled rubric cannot be used, or ""."""
+    try:
+        parse_rubric(text)
+    except ValueError as error:
+        return str(error)
+    return "cut at the length limit" if truncated else ""

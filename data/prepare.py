@@ -12,7 +12,7 @@ Files, all JSON Lines but the tokenizer:
     test_hard.jsonl   the same, and a phrasing or a two-step combination that no training question has
     tokenizer.txt     the merges, trained on base.jsonl
 
-At the end: corrupted solutions and rubrics, for the question of what a teacher does with them.
+At the end: examples as a person would read them.
 """
 import argparse
 import json
@@ -31,7 +31,7 @@ from data.generate import example, rubric, solution
 from data.laws import BY_NAME, CHAINS, FIELDS, LAWS
 from data.problems import draw, invented, mistaken
 from data.tokenizer import SPECIALS, save_ranks, train_bpe
-from rubrics import GENERIC, Example, Rubric, key_relations, prompt
+from rubrics import GENERIC, Example, Rubric, prompt
 
 KINDS = ("one-step", "conversion", "comparison", "two-step")
 KIND_SHARES = (0.45, 0.15, 0.2, 0.2)
@@ -93,7 +93,7 @@ def corpus(count: int, exposed: list[Example], exposure_share: float, seed: int)
 
 
 def questions(name: str, count: int, split: str, seed: int, *, new_share: float, hard=False,
-              taken=frozenset(), mistakes: dict[str, float] = {}) -> list[Example]:
+              taken=frozenset(), mistakes: dict[str, float] | None = None) -> list[Example]:
     """`count` different questions of a split. `hard` takes unseen phrasings and unseen combinations.
 
     No question is in `taken`, and none needs a law and numbers whose key is. `mistakes`: how often the solution (not the
@@ -105,7 +105,7 @@ def questions(name: str, count: int, split: str, seed: int, *, new_share: float,
     while len(found) < count and misses < 5000:
         problem = draw(_kind(rng), rng.random() < new_share, split, rng, held_out=hard)
         e = example(problem, rng, f"{name}-{len(found)}", held_out=hard)
-        share, step = max((mistakes.get(key.partition(":")[0], 0), i) for i, key in enumerate(problem.keys))
+        share, step = max(((mistakes or {}).get(key.partition(":")[0], 0), i) for i, key in enumerate(problem.keys))
         if share and rng.random() < share and (wrong := mistaken(problem, step)):
             e = replace(e, solution=solution(wrong))
         mark = (problem.keys, problem.target, problem.converted) if split == "test" else e.question
@@ -158,89 +158,6 @@ def prepare(out: Path, *, seed: int, base_rows: int, exposure_count: int, exposu
     write_lines(out / "base.jsonl", (json.dumps({"sections": s}, ensure_ascii=False) for s in rows))
     texts = (text for sections in rows for _, text in sections)
     save_ranks(train_bpe(texts, vocab_size - len(SPECIALS)), out / "tokenizer.txt")
-
-
-# --------------------------------------------------------------------------- corrupted solutions and rubrics, on request
-_WRONG = str.maketrans("×÷+−", "÷×−+")  # every operation turned round: never the right relation in other words
-
-
-def corrupted_solution(solution: str, rng: random.Random) -> str:
-    """The solution with the same final answer and one wrong step: a relation of it is turned round.
-
-    "force = mass × acceleration = 3 kg × 4 m/s² = 12 N" becomes "force = mass ÷ acceleration = 3 kg ÷ 4 m/s² = 12 N".
-    Raises ValueError if no line of the solution has a relation.
-    """
-    lines = solution.split("\n")
-
-    def turned(line):  # all but its result
-        work, equals, result = line.rpartition(" = ")
-        return work.translate(_WRONG) + equals + result
-
-    if factors := [i for i, line in enumerate(lines) if line.startswith("factor = ")]:
-        wrong = {0: lines[0].translate(_WRONG), factors[0]: turned(lines[factors[0]])}  # a comparison: both go together
-    else:
-        steps = [i for i, line in enumerate(lines) if turned(line) != line]
-        wrong = {i: turned(lines[i]) for i in rng.sample(steps, min(1, len(steps)))}
-    if not any(wrong[i] != lines[i] for i in wrong):
-        raise ValueError(f"solution: expected a line with a relation, such as 'a = b × c = 12', got {solution[:60]!r}")
-    return "\n".join(wrong.get(i, line) for i, line in enumerate(lines))
-
-
-def noisy_rubric(rubric: Rubric, rng: random.Random) -> Rubric:
-    """The rubric with one of its key relations, and the check for it, turned round.
-
-    Raises ValueError if no criterion of the rubric states a relation.
-    """
-    keys = [c for c in rubric.criteria if key_relations(Rubric((c,)))]
-    if not keys:
-        raise ValueError("rubric: expected a criterion that states a relation, such as 'Essential: uses a = b × c'")
-    key = rng.choice(keys)
-    wrong = replace(key, description=key.description.translate(_WRONG), check=key.check.translate(_WRONG))
-    return Rubric(tuple(wrong if c is key else c for c in rubric.criteria))
-
-
-def reduced_rubric(rubric: Rubric, rng: random.Random) -> Rubric:
-    """The rubric with half of its criteria, drawn by chance (of five two stay, of one that one)."""
-    count = len(rubric.criteria)
-    stay = set(rng.sample(range(count), max(1, count // 2)))
-    return Rubric(tuple(c for i, c in enumerate(rubric.criteria) if i in stay))
-
-
-def shuffled_rubrics(examples: list[Example], rng: random.Random) -> list[Rubric]:
-    """For each example the rubric of another one. Raises ValueError for fewer than two examples."""
-    if len(examples) < 2:
-        raise ValueError(f"shuffled rubrics: expected at least 2 questions, got {len(examples)}")
-    order = rng.sample(range(len(examples)), len(examples))
-    other = dict(zip(order, order[1:] + order[:1]))  # a circle: nobody comes before himself
-    return [examples[other[i]].rubric for i in range(len(examples))]
-
-
-CORRUPTIONS = ("solution", "noisy", "reduced", "shuffled")
-
-
-def corrupt(examples: list[Example], what: str, rate: float, seed: int) -> list[Example]:
-    """The examples with this share (0 to 1) of their solutions or rubrics made corrupted; `what` is one of CORRUPTIONS.
-
-    Whether an example is chosen depends on its id and the seed alone, so a higher rate only adds to a lower one's.
-    Raises ValueError for another `what`, a rate out of range, or a chosen example that cannot be made so.
-    """
-    if what not in CORRUPTIONS:
-        raise ValueError(f"corrupt: expected one of {', '.join(CORRUPTIONS)}, got {what!r}")
-    if not 0 <= rate <= 1:
-        raise ValueError(f"corrupt: expected a rate from 0 to 1, got {rate}")
-    shuffled = what == "shuffled" and shuffled_rubrics(examples, random.Random(f"shuffled {seed}"))
-    made = []
-    for i, e in enumerate(examples):
-        rng = random.Random(f"{what} {seed} {e.id}")
-        if rng.random() >= rate:
-            made.append(e)
-        elif what == "solution":
-            made.append(replace(e, solution=corrupted_solution(e.solution, rng)))
-        elif what == "shuffled":
-            made.append(replace(e, rubric=shuffled[i]))
-        else:
-            made.append(replace(e, rubric=(noisy_rubric if what == "noisy" else reduced_rubric)(e.rubric, rng)))
-    return made
 
 
 # ------------------------------------------------------------------------------------------- what a person would read

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import torch
 
+from data.grammar import correct
 from data.tokenizer import Tokenizer
 from fused_loss import TokenStats, distillation_loss
 from model import GPT, generate
 from rcsd import completion_hidden, encode, read_tokenizer, rollout
-from rubrics import Criterion, Example, Rubric, correct, grade, prompt
+from rubrics import Criterion, Example, Rubric, grade, prompt
 from trainer import Settings, device_of, load_model
 
 TOP = 5                  # most likely tokens that are kept for each distribution

@@ -31,16 +31,27 @@ if __name__ == "__main__":  # `python study/sweep.py` starts in study/: let it f
 import torch
 from tqdm import tqdm
 
+from data.grammar import correct
 from data.load import load_examples
 from data.tokenizer import Tokenizer
 from evaluate import answer_all, judge_rubrics
 from model import GPT
-from rcsd import (METHODS, encode, read_tokenizer, rollout, run_base, run_data, run_stage1, run_stage2, validate,
-                  write_rubrics)
-from rubrics import correct, prompt
-from trainer import PRESETS, Settings, device_of, load, load_model, share
+from rcsd import (
+    METHODS,
+    encode,
+    read_tokenizer,
+    rollout,
+    run_base,
+    run_data,
+    run_stage1,
+    run_stage2,
+    validate,
+    write_rubrics,
+)
+from rubrics import prompt
 from study import report
 from study import runs as table
+from trainer import PRESETS, Settings, device_of, load, load_model, share
 
 SETS = ("known", "new", "hard")
 

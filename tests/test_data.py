@@ -15,17 +15,32 @@ from pathlib import Path
 
 import pytest
 
-import data.problems as problems
 import data.prepare as prepare_module
+import data.problems as problems
+from data.corrupt import CORRUPTIONS, corrupt, corrupted_solution, noisy_rubric, reduced_rubric, shuffled_rubrics
 from data.generate import example, question, rubric, solution
-from data.load import load_examples
+from data.grammar import canonical, correct, final_answer
 from data.laws import BY_NAME, CHAINS, FIELDS, LAWS, Law
-from data.prepare import (CORRUPTIONS, KINDS, MISTAKES, UNDERSTOOD, USES, exposures, corrupt, corrupted_solution, main,
-                          noisy_rubric, prepare, questions, reduced_rubric, sample, show, shuffled_rubrics)
-from data.problems import (SMALLER, chain_tuples, comparison, draw, forms, invented, invented_law, key_of, mistaken,
-                           one_step, split_of, split_tuples, tuples, units_of, wrong_forms)
-from rubrics import (GENERIC, Criterion, Rubric, canonical, correct, final_answer, grade, key_relations,
-                     satisfied)
+from data.load import load_examples
+from data.prepare import KINDS, MISTAKES, UNDERSTOOD, USES, exposures, main, prepare, questions, sample, show
+from data.problems import (
+    SMALLER,
+    chain_tuples,
+    comparison,
+    draw,
+    forms,
+    invented,
+    invented_law,
+    key_of,
+    mistaken,
+    one_step,
+    split_of,
+    split_tuples,
+    tuples,
+    units_of,
+    wrong_forms,
+)
+from rubrics import GENERIC, Criterion, Rubric, grade, key_relations, satisfied
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = dict(base_rows=3000, exposure_count=20, exposure_share=0.03, stage1_questions=300, stage2_questions=600,

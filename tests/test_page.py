@@ -22,8 +22,8 @@ import torch
 
 import evaluate
 import rcsd
+from data.corrupt import noisy_rubric
 from data.load import load_examples
-from data.prepare import noisy_rubric
 from data.tokenizer import Tokenizer, train_bpe
 from loss import token_divergence
 from report import explain, page, panels, picture

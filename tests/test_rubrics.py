@@ -6,9 +6,21 @@ from fractions import Fraction
 
 import pytest
 
+from data.grammar import canonical, correct, final_answer
 from data.load import load_examples
-from rubrics import (GENERIC, TEACHER_CONTEXTS, Criterion, Example, Rubric, canonical, correct, final_answer, grade, key_relations,
-                     parse_rubric, prompt, satisfied, teacher_prompt)
+from rubrics import (
+    GENERIC,
+    TEACHER_CONTEXTS,
+    Criterion,
+    Example,
+    Rubric,
+    grade,
+    key_relations,
+    parse_rubric,
+    prompt,
+    satisfied,
+    teacher_prompt,
+)
 
 FORCE = Rubric((
     Criterion("Key", "Essential: uses force = mass × acceleration", 5, "states force = mass × acceleration"),

@@ -19,12 +19,13 @@ import torch
 from data.files import write_lines
 from data.grammar import correct
 from data.load import load_examples
-from data.tokenizer import Tokenizer
+from data.tokenizer import Tokenizer, encode, read_tokenizer
 from model import GPT, count_parameters
-from rcsd import encode, greedy, read_tokenizer, write_rubrics
+from rcsd import greedy, write_rubrics
 from rubrics import Example, Rubric, grade, key_relations, parse_rubric, prompt, usable_rubric
 from trainer import (
     device_of,
+    exit_code,
     is_up_to_date,
     join_processes,
     load,
@@ -239,11 +240,12 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if not args.command and (args.question or args.rubric or args.color):
         parser.error("--question, --rubric and --color go with the command explain")
-    try:
+
+    def action() -> None:
         out, settings = settings_from(args)
         if args.command:
             explain_own(out, settings, args)
-            return 0
+            return
         if args.summary:
             runs = [read_json(folder / "results.json") for folder in args.summary]
         else:
@@ -265,13 +267,8 @@ def main(arguments: list[str] | None = None) -> int:
             write_report(out, [out], runs, replace(settings, **runs[0]["settings"]))
         elif args.out:
             write_report(out, args.summary, runs)
-    except (ValueError, OSError) as error:
-        print(f"evaluate.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("evaluate.py: interrupted", file=sys.stderr)
-        return 130
-    return 0
+
+    return exit_code("evaluate.py", action)
 
 
 if __name__ == "__main__":

@@ -29,28 +29,26 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from base import base_optimizers, bucketed, new_model, read_corpus
-from data.corrupt import corrupt
 from data.files import write_lines
 from data.grammar import correct
-from data.load import load_examples
+from data.load import filter_by_length, load_examples, read_questions
 from data.prepare import prepare
-from data.tokenizer import Tokenizer, encode
+from data.sources import choose_rubrics, corrupt
+from data.tokenizer import Tokenizer, encode, read_tokenizer
 from fused_loss import distillation_loss
 from model import GPT, Completion, batch_by_tokens, count_parameters, generate
 from rubrics import (
-    GENERIC,
     TEACHER_CONTEXTS,
     Example,
-    Rubric,
     grade,
     prompt,
     rubric_problem,
     teacher_prompt,
-    usable_rubric,
 )
 from trainer import (
     Settings,
     device_of,
+    exit_code,
     gather,
     is_up_to_date,
     join_processes,
@@ -319,7 +317,7 @@ def post_train(stage: Stage, out: Path, examples: list[Example], settings: Setti
     student = load_model(out / "base.pt", device)
     teacher = make_teacher(student, settings) if method.teacher else None
     optimizers = [torch.optim.AdamW(student.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.0)]
-    examples = filter_by_length(examples, tokenizer, settings, stage.student_prompt, stage.teacher_prompt)
+    examples = filter_by_length(examples, tokenizer, settings.prompt_room(), stage.student_prompt, stage.teacher_prompt)
     group_size = settings.group_size if method.reward else 1
 
     def collect(step: int) -> list[Rollout]:
@@ -377,40 +375,6 @@ def greedy(model: GPT, tokenizer: Tokenizer, prompts: list[list[int]], settings:
 
 
 # ----------------------------------------------------------------------------------------------------- the stages
-def read_tokenizer(out: Path) -> Tokenizer:
-    """The tokenizer of a run's data. Raises ValueError if there is none yet."""
-    try:
-        return Tokenizer.from_file(out / "data" / "tokenizer.txt")
-    except FileNotFoundError:
-        raise ValueError(f"{out / 'data'}: no data yet; run `python rcsd.py data` with the same --out first") from None
-
-
-def read_questions(path: Path, settings: Settings) -> list[Example]:
-    """The questions of a data file; for a file of the user's own, print what was kept and why the rest was dropped."""
-    examples, report = load_examples(path)
-    if settings.data:
-        print(report)
-    return examples
-
-
-def filter_by_length(examples: list[Example], tokenizer: Tokenizer, settings: Settings, *prompts) -> list[Example]:
-    """The examples whose prompts, one for each function in `prompts`, leave room for a completion.
-
-    Prints how many it drops. Raises ValueError if none is left.
-    """
-    room = settings.max_seq_len - settings.max_new_tokens
-    kept = []
-    for e in examples:
-        if all(len(encode(tokenizer, make(e))) <= room for make in prompts if make):
-            kept.append(e)
-    rule = f"a prompt must fit into {room} tokens (--max-seq-len less --max-new-tokens)"
-    if not kept:
-        raise ValueError(f"no question left to train on: {rule}")
-    if len(kept) < len(examples):
-        print(f"dropped {len(examples) - len(kept)} of {len(examples)} questions: {rule}")
-    return kept
-
-
 def run_data(out: Path, settings: Settings, resume: bool) -> None:
     """Make the data. The file data.json comes last: it says that the rest is whole."""
     wanted, mark = settings.of("data"), out / "data" / "data.json"
@@ -460,7 +424,7 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
     """Stage I: the rubric student sees x, its teacher x and the reference rubric; then it writes for stage II."""
     tokenizer = read_tokenizer(out)
     path = Path(settings.data or out / "data" / "stage1.jsonl")
-    examples = [e for e in read_questions(path, settings) if e.rubric][:settings.stage1_limit or None]
+    examples = [e for e in read_questions(path, bool(settings.data)) if e.rubric][:settings.stage1_limit or None]
     if not examples:
         raise ValueError(f"{path}: stage I needs questions with rubrics, found none")
     stage = Stage("stage1", settings.stage1_steps, METHODS["rcsd"],
@@ -470,8 +434,8 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
     student = post_train(stage, out, examples, settings, resume)
     if is_up_to_date(out / "rubrics.jsonl", out / "stage1.pt"):
         return
-    questions = read_questions(Path(settings.data or out / "data" / "stage2.jsonl"), settings)
-    questions = filter_by_length(questions, tokenizer, settings, lambda e: prompt(e.question))
+    questions = read_questions(Path(settings.data or out / "data" / "stage2.jsonl"), bool(settings.data))
+    questions = filter_by_length(questions, tokenizer, settings.prompt_room(), lambda e: prompt(e.question))
     written = write_rubrics(student, tokenizer, questions, settings)
     if rank_and_size()[0] == 0:
         write_lines(out / "rubrics.jsonl", (json.dumps(row, ensure_ascii=False) for row in written))
@@ -491,7 +455,7 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
     """Stage II: the student answers from x; the loss on its tokens is the method's, for RCSD from x and a rubric."""
     tokenizer, method = read_tokenizer(out), method_of(settings)
     path = Path(settings.data or out / "data" / "stage2.jsonl")
-    examples = filter_by_length(read_questions(path, settings), tokenizer, settings, lambda e: prompt(e.question))
+    examples = filter_by_length(read_questions(path, bool(settings.data)), tokenizer, settings.prompt_room(), lambda e: prompt(e.question))
     examples = corrupt(examples[:settings.stage2_limit or None], "solution", settings.corrupted, settings.seed)
     if method.needs and (poor := [e.id for e in examples if not NEEDS[method.needs](e)]):
         raise ValueError(f"{path}: --method {settings.method} needs {method.needs} for each question; "
@@ -508,35 +472,9 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
 def stage2_teacher(out: Path, examples: list[Example], method: Method, settings: Settings) -> Callable:
     """The function from an example to the stage II teacher's prompt."""
     context = method.teacher_context or settings.teacher_context
-    rubrics = choose_rubrics(out, examples, settings) if "rubric" in TEACHER_CONTEXTS[context] else {}
+    rubrics = choose_rubrics(settings.rubrics, examples, out / "rubrics.jsonl", settings.rubric_rate,
+                             settings.seed) if "rubric" in TEACHER_CONTEXTS[context] else {}
     return lambda e: teacher_prompt(e, context, rubrics.get(e.id))
-
-
-def choose_rubrics(out: Path, examples: list[Example], settings: Settings) -> dict[str, Rubric]:
-    """The rubric that the teacher sees, by question id. An invalid learned rubric falls back to the generic one."""
-    if settings.rubrics == "generic":
-        return {e.id: GENERIC for e in examples}
-    if settings.rubrics == "learned":
-        return learned_rubrics(out / "rubrics.jsonl", examples)
-    if poor := [e.id for e in examples if not e.rubric]:
-        raise ValueError(f"--rubrics {settings.rubrics}: question {poor[0]} and {len(poor) - 1} more have no reference "
-                         "rubric")
-    if settings.rubrics != "reference":  # noisy, reduced, shuffled
-        examples = corrupt(examples, settings.rubrics, settings.rubric_rate, settings.seed)
-    return {e.id: e.rubric for e in examples}
-
-
-def learned_rubrics(path: Path, examples: list[Example]) -> dict[str, Rubric]:
-    """What stage I wrote, by question id. Raises ValueError if it lacks a question."""
-    if not path.exists():
-        raise ValueError(f"{path}: no learned rubrics; run stage1 first, or pass --rubrics reference")
-    with open(path, encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    rubrics = {row["id"]: usable_rubric(row) for row in rows}
-    if missing := [e.id for e in examples if e.id not in rubrics]:
-        raise ValueError(f"{path}: no rubric for question {missing[0]} and {len(missing) - 1} more; "
-                         "run stage1 on this data")
-    return rubrics
 
 
 def validate(model: GPT, tokenizer: Tokenizer, examples: list[Example], settings: Settings) -> dict[str, float]:
@@ -556,7 +494,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = settings_parser(__doc__)
     parser.add_argument("command", choices=STAGES)
     args = parser.parse_args(arguments)
-    try:
+
+    def action() -> None:
         out, settings = settings_from(args)
         method_of(settings)  # a bad --method is told before hours of stage 0
         join_processes(settings)
@@ -565,23 +504,8 @@ def main(arguments: list[str] | None = None) -> int:
             share(args.source, out)
         wait_for_all()
         STAGES[args.command](out, settings, args.resume)
-    except (ValueError, OSError) as error:
-        print(f"rcsd.py: {error}", file=sys.stderr)
-        return 2
-    except torch.OutOfMemoryError:
-        print("rcsd.py: out of GPU memory; try a smaller --micro-tokens or --batch", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("rcsd.py: interrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
-        return 130
-    except RuntimeError as error:
-        if rank_and_size()[1] == 1:
-            raise
-        print(f"rcsd.py: rank {rank_and_size()[0]}: another process of this run has ended "
-              f"({str(error).splitlines()[0]}); the same command with --resume goes on from the last checkpoint",
-              file=sys.__stderr__)
-        return 1
-    return 0
+
+    return exit_code("rcsd.py", action)
 
 
 if __name__ == "__main__":

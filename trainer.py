@@ -19,12 +19,12 @@ import torch.distributed as dist
 from tqdm import tqdm
 
 from data.files import replacing, write_lines
+from data.sources import RUBRICS
 from loss import CLIP_MODES
 from model import GPT, GPTConfig
 from rubrics import TEACHER_CONTEXTS
 
 STAGES = ("data", "base", "stage1", "stage2")
-RUBRICS = ("learned", "reference", "generic", "noisy", "reduced", "shuffled")
 
 
 # --------------------------------------------------------------------------------------------------- the settings
@@ -119,6 +119,10 @@ class Settings:
         return {"beta": self.beta, "temperature": self.temperature, "top_k": self.top_k_loss or None,
                 "clip": self.clip or None, "clip_mode": self.clip_mode}
 
+    def prompt_room(self) -> int:
+        """Most tokens that a prompt may have, so that a completion fits behind it."""
+        return self.max_seq_len - self.max_new_tokens
+
     def of(self, stage: str) -> dict:
         """The settings that the result of a stage depends on."""
         upto = STAGES[:STAGES.index(stage) + 1]
@@ -186,6 +190,29 @@ def settings_from(args: argparse.Namespace) -> tuple[Path, Settings]:
     preset = args.preset if args.preset != "auto" else "gpu" if gpu else "cpu"
     given = {f.name: getattr(args, f.name) for f in fields(Settings) if getattr(args, f.name) is not None}
     return args.out or Path("out") / preset, Settings(**{**PRESETS[preset], **given})
+
+
+def exit_code(program: str, action: Callable[[], None]) -> int:
+    """Run a command line's action; what a user can mend becomes one line on stderr and the code 2."""
+    try:
+        action()
+    except (ValueError, OSError) as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except torch.OutOfMemoryError:
+        print(f"{program}: out of GPU memory; try a smaller --micro-tokens or --batch", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except RuntimeError as error:
+        if rank_and_size()[1] == 1:
+            raise
+        print(f"{program}: rank {rank_and_size()[0]}: another process of this run has ended "
+              f"({str(error).splitlines()[0]}); the same command with --resume goes on from the last checkpoint",
+              file=sys.__stderr__)
+        return 1
+    return 0
 
 
 BEFORE_STAGE2 = ("data", "base.pt", "base.jsonl", "stage1.pt", "stage1.jsonl", "rubrics.jsonl")

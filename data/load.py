@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from data.tokenizer import Tokenizer, encode
 from rubrics import Criterion, Example, Rubric, parse_rubric
 
 
@@ -80,6 +81,31 @@ def load_examples(path: str | Path) -> tuple[list[Example], Report]:
     if not examples:
         raise ValueError(f"{path}:{number}: row: expected at least one usable row, but {report}")
     return examples, report
+
+
+def read_questions(path: str | Path, announce: bool) -> list[Example]:
+    """The questions of a data file. With `announce`, print what was kept and why the rest was dropped."""
+    examples, report = load_examples(path)
+    if announce:
+        print(report)
+    return examples
+
+
+def filter_by_length(examples: list[Example], tokenizer: Tokenizer, room: int, *prompts) -> list[Example]:
+    """The examples whose prompts, one for each function in `prompts` (None: skip it), fit into `room` tokens.
+
+    Prints how many it drops. Raises ValueError if none is left.
+    """
+    kept = []
+    for e in examples:
+        if all(len(encode(tokenizer, make(e))) <= room for make in prompts if make):
+            kept.append(e)
+    rule = f"a prompt must fit into {room} tokens (--max-seq-len less --max-new-tokens)"
+    if not kept:
+        raise ValueError(f"no question left to train on: {rule}")
+    if len(kept) < len(examples):
+        print(f"dropped {len(examples) - len(kept)} of {len(examples)} questions: {rule}")
+    return kept
 
 
 _OWN = {"id", "question", "answer", "solution", "rubric", "meta"}

@@ -16,6 +16,7 @@ import binascii
 import heapq
 import os
 from collections import Counter, defaultdict
+from pathlib import Path
 from typing import Iterable
 
 import regex     # installed with tiktoken, which needs it too; unlike `re`, it knows \p{L}
@@ -198,3 +199,11 @@ class Tokenizer:
 def encode(tokenizer: Tokenizer, sections: list[tuple[str, str]]) -> list[int]:
     """Token ids of (section, text) pairs: each section's special token, then its text."""
     return [i for name, text in sections for i in [tokenizer.id[name]] + tokenizer.encode(text)]
+
+
+def read_tokenizer(out: Path) -> Tokenizer:
+    """The tokenizer of a run's data. Raises ValueError if there is none yet."""
+    try:
+        return Tokenizer.from_file(out / "data" / "tokenizer.txt")
+    except FileNotFoundError:
+        raise ValueError(f"{out / 'data'}: no data yet; run `python rcsd.py data` with the same --out first") from None

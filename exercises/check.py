@@ -704,7 +704,7 @@ def check_8(prompt, encode):
             ("bytes only", bytes_only, teacher, [258, 97, 98, 259, 53, 32, 99, 262]),
             ("bytes only", bytes_only, texts, None), ("trained", trained, texts, None),
             ("trained", trained, [("question", "speed"), ("write_rubric", "")], None)):
-        expected, t = by_hand or rcsd.encode(tokenizer, sections), tokenizer
+        expected, t = by_hand or data.tokenizer.encode(tokenizer, sections), tokenizer
         special = lambda n: [t.id[n]]
         marked = "".join(f"<|{n}|>{text}" for n, text in sections)
         with given(f"encode, tokenizer {name}, {sections}"):
@@ -952,7 +952,7 @@ EXERCISES = [  # number, title, file, check, the shipped functions (the learner'
     (5, "token divergence", "05_token_divergence.py", check_5, (loss.token_divergence,)),
     (6, "its gradient by hand", "06_gradient.py", check_6, (divergence_gradient,)),
     (7, "the chunked loss", "07_chunked_loss.py", check_7, (chunked_loss,)),
-    (8, "the rubric prompt", "08_rubric_prompt.py", check_8, (rubrics.prompt, rcsd.encode)),
+    (8, "the rubric prompt", "08_rubric_prompt.py", check_8, (rubrics.prompt, data.tokenizer.encode)),
     (9, "group-relative advantages", "09_advantages.py", check_9, (rcsd.set_advantages,)),
     (10, "clipping", "10_clipping.py", check_10, (loss.token_divergence,)),
     (11, "per-criterion attribution", "11_attribution.py", check_11, (report.explain.attribute,)),

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from data.grammar import correct
-from data.tokenizer import Tokenizer
+from data.tokenizer import Tokenizer, encode, read_tokenizer
 from fused_loss import TokenStats, distillation_loss
 from model import GPT, generate
-from rcsd import completion_hidden, encode, read_tokenizer, rollout
+from rcsd import completion_hidden, rollout
 from rubrics import Criterion, Example, Rubric, grade, prompt
 from trainer import Settings, device_of, load_model
 

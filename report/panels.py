@@ -13,9 +13,10 @@ import torch
 
 from data.grammar import canonical, correct
 from data.load import load_examples
+from data.tokenizer import encode
 from loss import CLIP_MODES, token_divergence
 from model import GPT
-from rcsd import Rollout, completion_hidden, encode, greedy, micro_batches, rollout, write_rubrics
+from rcsd import Rollout, completion_hidden, greedy, micro_batches, rollout, write_rubrics
 from report.explain import TOP, Run, fits, log_probs, open_run, right_and_wrong, token_stats, token_text
 from rubrics import GENERIC, VERBS, Criterion, Example, Rubric, parse_rubric, prompt, satisfied
 from trainer import PRESETS, Settings

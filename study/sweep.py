@@ -33,13 +33,11 @@ from tqdm import tqdm
 
 from data.grammar import correct
 from data.load import load_examples
-from data.tokenizer import Tokenizer
+from data.tokenizer import Tokenizer, encode, read_tokenizer
 from evaluate import answer_all, judge_rubrics
 from model import GPT
 from rcsd import (
     METHODS,
-    encode,
-    read_tokenizer,
     rollout,
     run_base,
     run_data,

@@ -17,7 +17,7 @@ import pytest
 
 import data.prepare as prepare_module
 import data.problems as problems
-from data.corrupt import CORRUPTIONS, corrupt, corrupted_solution, noisy_rubric, reduced_rubric, shuffled_rubrics
+from data.sources import CORRUPTIONS, corrupt, corrupted_solution, noisy_rubric, reduced_rubric, shuffled_rubrics
 from data.generate import example, question, rubric, solution
 from data.grammar import canonical, correct, final_answer
 from data.laws import BY_NAME, CHAINS, FIELDS, LAWS, Law

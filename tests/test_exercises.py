@@ -18,7 +18,7 @@ import torch
 import loss
 import rcsd
 import rubrics
-from data.tokenizer import _merge
+from data.tokenizer import _merge, encode
 from report.explain import attribute
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -434,10 +434,10 @@ WRONG = [  # exercise, the wrong functions, what the message says
     (7, [chunks_with(keep=True)], "one chunk at a time"),
     (8, [rubrics.prompt, encode_joined], "encoded as text"),
     (8, [rubrics.prompt, encode_special], "written in the data became one"),
-    (8, [rubrics.prompt, lambda t, sections: rcsd.encode(t, sections) + [t.eos]], "no EOS"),
-    (8, [prompt_with(lambda p, more: p[:-1]), rcsd.encode], "last section is missing"),
-    (8, [prompt_with(lambda p, more: p[1:-1] + p[:1] + p[-1:]), rcsd.encode], "question comes first"),
-    (8, [prompt_with(lambda p, more: p[:-1] + [("solve", "")]), rcsd.encode], "that is 'write_rubric' here"),
+    (8, [rubrics.prompt, lambda t, sections: encode(t, sections) + [t.eos]], "no EOS"),
+    (8, [prompt_with(lambda p, more: p[:-1]), encode], "last section is missing"),
+    (8, [prompt_with(lambda p, more: p[1:-1] + p[:1] + p[-1:]), encode], "question comes first"),
+    (8, [prompt_with(lambda p, more: p[:-1] + [("solve", "")]), encode], "that is 'write_rubric' here"),
     (9, [advantages_with(group_of="batch")], "whole batch"),
     (9, [advantages_with(less=1)], "n - 1"),
     (9, [interleaved], "groups are neighbours"),

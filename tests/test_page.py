@@ -22,9 +22,9 @@ import torch
 
 import evaluate
 import rcsd
-from data.corrupt import noisy_rubric
 from data.load import load_examples
-from data.tokenizer import Tokenizer, train_bpe
+from data.sources import noisy_rubric
+from data.tokenizer import Tokenizer, encode, read_tokenizer, train_bpe
 from loss import token_divergence
 from report import explain, page, panels, picture
 from rubrics import Criterion, Example, Rubric, prompt
@@ -136,7 +136,7 @@ def test_each_context_is_scored_once_and_the_empty_one_is_no_rubric():
 # ------------------------------------------------------------------------------------ the same with a (random) model
 def plain_logits(run, model, sections, ids):
     """[n, V], one prefix at a time."""
-    head = rcsd.encode(run.tokenizer, sections)
+    head = encode(run.tokenizer, sections)
     with torch.no_grad():
         return torch.stack([model(torch.tensor([head + ids[:t]]))[0, -1] @ model.head_weight.T for t in range(len(ids))])
 
@@ -178,7 +178,7 @@ def test_controls_are_added_to_the_whole_rubric(run):
     wanted = score((*CRITERIA, CRITERIA[0])) - score(CRITERIA)
     for i, measure in enumerate(explain.MEASURES):
         assert found["effects"][measure]["control"][0] == wanted[i].tolist()
-    used = len(rcsd.encode(run.tokenizer, prompt("Why?", rubric=Rubric(CRITERIA))))
+    used = len(encode(run.tokenizer, prompt("Why?", rubric=Rubric(CRITERIA))))
     none = explain.answer(replace(run, settings=replace(run.settings, max_seq_len=used + 8)), "Why?", Rubric(CRITERIA), IDS)
     assert none["controls"] == [] and none["effects"]["divergence"]["control"] == []
 
@@ -216,7 +216,7 @@ def test_the_question_shown_is_the_one_whose_wrong_answer_diverges_most(run, mon
     def found(texts, kind="a kind"):
         def stub(model, prompts, tokenizer, settings, *seed):
             assert model is run.base and len(prompts) == 8
-            assert prompts == [rcsd.encode(run.tokenizer, prompt(e.question)) for e in examples[:2] for _ in range(4)]
+            assert prompts == [encode(run.tokenizer, prompt(e.question)) for e in examples[:2] for _ in range(4)]
             return [SimpleNamespace(ids=run.tokenizer.encode(text) + [run.tokenizer.eos] * (not truncated), truncated=truncated)
                     for text, truncated in texts]
         monkeypatch.setattr(explain, "rollout", stub)
@@ -395,7 +395,7 @@ def test_the_teachers_panel_against_one_prefix_at_a_time(run, finished, monkeypa
     learned = {e.id: Rubric(CRITERIA[:1 + i % 3]) for i, e in enumerate(examples)}
 
     def rollout(model, prompts, *_):
-        assert prompts == [rcsd.encode(run.tokenizer, prompt(e.question)) for e in examples]
+        assert prompts == [encode(run.tokenizer, prompt(e.question)) for e in examples]
         return [SimpleNamespace(ids=ids) for ids in samples["before" if model is run.base else "after"]]
 
     sees = {"nothing": lambda e: {}, "generic rubric": lambda e: {"rubric": panels.GENERIC},
@@ -407,7 +407,7 @@ def test_the_teachers_panel_against_one_prefix_at_a_time(run, finished, monkeypa
 
     def greedy(model, tokenizer, prompts, settings):
         name, = (n for n in ("generic rubric", "solution")
-                 if prompts == [rcsd.encode(tokenizer, prompt(e.question, **sees[n](e))) for e in examples])
+                 if prompts == [encode(tokenizer, prompt(e.question, **sees[n](e))) for e in examples])
         assert model is run.base
         return [(t, False, 1) for t in texts[name]]
 
@@ -469,7 +469,7 @@ def test_the_report_takes_each_text_from_the_model_that_it_names(finished, monke
     for e in examples:
         chosen[e.meta["kind"]] = e.id                            # the last of each kind
     bad = list(chosen.values())[0]
-    stub = SimpleNamespace(settings=replace(settings, max_seq_len=10 ** 6), tokenizer=rcsd.read_tokenizer(finished), base="base",
+    stub = SimpleNamespace(settings=replace(settings, max_seq_len=10 ** 6), tokenizer=read_tokenizer(finished), base="base",
                            writer="stage I", student="student")
     monkeypatch.setattr(panels, "open_run", lambda *_: stub)
     monkeypatch.setattr(panels, "write_rubrics", written)

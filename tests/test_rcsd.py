@@ -13,10 +13,19 @@ import pytest
 import torch
 
 from base import Muon, bucketed, orthogonal
-from data.tokenizer import Tokenizer, train_bpe
+from data.tokenizer import Tokenizer, encode, train_bpe
 from loss import token_divergence
 from model import GPT, GPTConfig
-from rcsd import Rollout, completion_hidden, distillation, encode, sft_loss, micro_batches, policy_gradient_loss, set_advantages, update
+from rcsd import (
+    Rollout,
+    completion_hidden,
+    distillation,
+    micro_batches,
+    policy_gradient_loss,
+    set_advantages,
+    sft_loss,
+    update,
+)
 from rubrics import Criterion, Rubric, prompt
 from trainer import PRESETS, Settings, load, save, seed_for, train
 

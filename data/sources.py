@@ -1,12 +1,14 @@
-"""Corrupted solutions and rubrics, on request: what does a teacher do with them?
+"""What a teacher reads: solutions and rubrics as they are, learned, or corrupted on request.
 
 A corrupted solution has the right final answer and a wrong step. A rubric can be noisy (a wrong relation), reduced (half
 of its criteria) or shuffled (another question's).
 """
+import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
-from rubrics import Example, Rubric, key_relations
+from rubrics import GENERIC, Example, Rubric, key_relations, usable_rubric
 
 _WRONG = str.maketrans("×÷+−", "÷×−+")  # every operation turned round: never the right relation in other words
 
@@ -88,3 +90,36 @@ def corrupt(examples: list[Example], what: str, rate: float, seed: int) -> list[
         else:
             made.append(replace(e, rubric=(noisy_rubric if what == "noisy" else reduced_rubric)(e.rubric, rng)))
     return made
+
+
+RUBRICS = ("learned", "reference", "generic", "noisy", "reduced", "shuffled")
+
+
+def choose_rubrics(source: str, examples: list[Example], learned: Path, rate: float, seed: int) -> dict[str, Rubric]:
+    """The rubric that the stage II teacher sees, by question id.
+
+    `source` is one of RUBRICS, `learned` the file that stage I wrote; `rate` and `seed` are those of `corrupt`.
+    """
+    if source == "generic":
+        return {e.id: GENERIC for e in examples}
+    if source == "learned":
+        return learned_rubrics(learned, examples)
+    if poor := [e.id for e in examples if not e.rubric]:
+        raise ValueError(f"--rubrics {source}: question {poor[0]} and {len(poor) - 1} more have no reference "
+                         "rubric")
+    if source != "reference":  # noisy, reduced, shuffled
+        examples = corrupt(examples, source, rate, seed)
+    return {e.id: e.rubric for e in examples}
+
+
+def learned_rubrics(path: Path, examples: list[Example]) -> dict[str, Rubric]:
+    """What stage I wrote, by question id. Raises ValueError if it lacks a question."""
+    if not path.exists():
+        raise ValueError(f"{path}: no learned rubrics; run stage1 first, or pass --rubrics reference")
+    with open(path, encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    rubrics = {row["id"]: usable_rubric(row) for row in rows}
+    if missing := [e.id for e in examples if e.id not in rubrics]:
+        raise ValueError(f"{path}: no rubric for question {missing[0]} and {len(missing) - 1} more; "
+                         "run stage1 on this data")
+    return rubrics

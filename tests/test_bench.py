@@ -1,11 +1,11 @@
-"""bench.py: what it races computes the same thing, and its table says what was measured. No time is asserted."""
+"""bench/bench.py: what it races computes the same thing, and its table says what was measured. No time is asserted."""
 import json
 import subprocess
 import sys
 
 import pytest
 
-from tests import bench
+from bench import bench
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_readme_command_and_wrong_part(tmp_path, monkeypatch, capsys):
 
 def test_peak_memory_of_a_known_case():
     """64 MiB written and freed again are seen; a process of its own, where nothing else was ever freed."""
-    code = ("import torch; from tests.bench import peak_bytes\n"
+    code = ("import torch; from bench.bench import peak_bytes\n"
             "print(peak_bytes(lambda: torch.ones(2**24).sum().item(), 'cpu'))")
     if not sys.platform.startswith("linux"):
         pytest.skip("Linux")

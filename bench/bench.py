@@ -1,11 +1,11 @@
 """How fast and how large: the loss, the sampler and a training step, beside what else one could use, in one run.
 
-    python tests/bench.py                     # loss, sampler and loop; writes out/bench.json
-    python tests/bench.py loss --quick        # one part, small shapes
-    python tests/bench.py --readme            # only puts the table of tests/bench.json into README.md
-    python tests/bench.py --out tests/bench.json && python tests/bench.py --readme
+    python -m bench.bench                     # loss, sampler and loop; writes out/bench.json
+    python -m bench.bench loss --quick        # one part, small shapes
+    python -m bench.bench --readme            # only puts the table of bench/bench.json into bench/README.md
+    python -m bench.bench --out bench/bench.json && python -m bench.bench --readme
 
-What other people wrote is compared when it is installed (pip install -r tests/peers.txt) and left out with a line when
+What other people wrote is compared when it is installed (pip install -r bench/peers.txt) and left out with a line when
 not. Everything of a part takes turns, one run each, over several rounds: times are medians, and a ratio is the median of
 the ratios within a round, which a drift of the machine's speed does not touch. Peak memory is what is alive above the
 inputs at the worst moment, each in a process of its own. Nothing here is a test: no number makes it fail.
@@ -22,16 +22,15 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
 from fused_loss import distillation_loss
 from loss import token_divergence
 from model import GPT, GPTConfig, generate
 from rcsd import Rollout, distillation, rollout, update
 from trainer import Settings
 
-RESULTS, README, MARKERS = ROOT / "tests" / "bench.json", ROOT / "README.md", ("<!-- bench -->", "<!-- /bench -->")
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+RESULTS, README, MARKERS = HERE / "bench.json", HERE / "README.md", ("<!-- bench -->", "<!-- /bench -->")
 PARTS = ("loss", "sampler", "loop")
 SMALL = dict(n_layer=5, n_head=4, n_kv_head=2, head_dim=32, n_embd=160, mlp_width=384, vocab_size=1280)     # 1.4 million
 LARGE = dict(n_layer=8, n_head=8, n_kv_head=4, head_dim=48, n_embd=384, mlp_width=1024, vocab_size=4096)    # 15 million
@@ -324,8 +323,9 @@ def measure(parts, device: str, quick: bool) -> dict:
                 rows = found["parts"][title] = race(title, contenders, device, 3)
                 for name in tqdm(contenders, "memory", leave=False):
                     if "left_out" not in rows[name] and (device == "cuda" or sys.platform == "linux"):
-                        command = [sys.executable, __file__, "--device", device, "--peak", name, *["--quick"] * quick]
-                        rows[name]["peak"] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+                        command = [sys.executable, "-m", "bench.bench", "--device", device, "--peak", name, *["--quick"] * quick]
+                        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+                        rows[name]["peak"] = int(done.stdout)
         if part == "sampler":
             for title, shape in (("1.4 million parameters", SMALL), ("15 million parameters", LARGE)):
                 for batch in (64, 512) if device == "cuda" else (64,):
@@ -375,7 +375,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="small shapes")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench.json", help="where the figures go")
     parser.add_argument("--readme", type=Path, nargs="?", const=README, metavar="FILE",
-                        help="measure nothing: put the table of tests/bench.json into this README.md")
+                        help="measure nothing: put the table of bench/bench.json into this file (default: bench/README.md)")
     parser.add_argument("--peak", help=argparse.SUPPRESS)  # for the child processes of the loss
     args = parser.parse_args(arguments)
     if wrong := [part for part in args.parts if part not in PARTS]:

@@ -1,30 +1,68 @@
-"""Where the base model comes from: stage 0, a GPT trained from scratch on questions, solutions and rubrics.
+"""Where the base model comes from: stage 0, a GPT trained from scratch on questions, solutions and
+rubrics.
 
-Here are its weights before the first step, its rows, its batches and its optimizers. The loop that joins them is
-`run_base` in rcsd.py, with the same `update` as the stages after it.
+In order: its data, its rows, its weights before the first step, its optimizers, and the loop, whose
+`update` is that of the stages after it.
 """
+
 import json
 import random
 from pathlib import Path
 
 import torch
 
-from data.tokenizer import Tokenizer, encode
-from model import GPT, GPTConfig, batch_by_tokens
-from trainer import Settings, seed_for
+from data.files import write_lines
+from data.prepare import prepare
+from data.tokenizer import Tokenizer, encode, read_tokenizer
+from model import GPT, GPTConfig, batch_by_tokens, count_parameters
+from step import Rollout, lengths, sft_loss, update
+from trainer.checkpoints import same_settings
+from trainer.loop import State, train
+from trainer.processes import device_of, rank_and_size, wait_for_all
+from trainer.settings import Settings, seed_for
+
+
+def run_data(out: Path, settings: Settings, resume: bool) -> None:
+    """Make the data. The file data.json comes last: it says that the rest is whole."""
+    wanted, mark = settings.of("data"), out / "data" / "data.json"
+    if mark.exists():
+        if not resume:
+            raise ValueError(
+                f"{mark.parent} is there already: pass --resume to keep it, or another --out"
+            )
+        same_settings(mark, json.loads(mark.read_text(encoding="utf-8")), wanted)
+        print(f"data: done before, {mark.parent}")
+        return
+    if rank_and_size()[0] == 0:
+        prepare(out / "data", **wanted)
+        write_lines(mark, [json.dumps(wanted)])
+    wait_for_all()
 
 
 def new_model(vocab_size: int, settings: Settings) -> GPT:
     """A model of the settings' shape with random weights, which depend on the seed alone."""
     torch.manual_seed(seed_for(settings, "weights"))
-    return GPT(GPTConfig(vocab_size, settings.max_seq_len, settings.n_layer, settings.n_head, settings.n_kv_head,
-                         settings.head_dim, settings.n_embd, settings.mlp_width))
+    return GPT(
+        GPTConfig(
+            vocab_size,
+            settings.max_seq_len,
+            settings.n_layer,
+            settings.n_head,
+            settings.n_kv_head,
+            settings.head_dim,
+            settings.n_embd,
+            settings.mlp_width,
+        )
+    )
 
 
-def read_corpus(path: Path, tokenizer: Tokenizer, settings: Settings) -> list[tuple[list[int], int]]:
+def read_corpus(
+    path: Path, tokenizer: Tokenizer, settings: Settings
+) -> list[tuple[list[int], int]]:
     """The rows of base.jsonl that fit into the context: (token ids, where the completion starts).
 
-    A row is context sections, then a completion section, then EOS. Raises ValueError if no row fits.
+    A row is context sections, then a completion section, then EOS. Raises ValueError if no row
+    fits.
     """
     rows = []
     with open(path, encoding="utf-8") as file:
@@ -44,26 +82,75 @@ def base_optimizers(model: GPT, settings: Settings) -> list[torch.optim.Optimize
     matrices, others = [], []
     for name, parameter in model.named_parameters():
         (matrices if parameter.dim() == 2 and "embed" not in name else others).append(parameter)
-    return [Muon(matrices, lr=settings.base_lr),
-            torch.optim.AdamW(others, lr=settings.base_lr / 5, betas=(0.9, 0.98), weight_decay=0.0)]
+    return [
+        Muon(matrices, lr=settings.base_lr),
+        torch.optim.AdamW(others, lr=settings.base_lr / 5, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
 
 
 def bucketed(rows: list[list[int]], tokens: int, seed: int) -> list[list[int]]:
-    """One epoch: every row's index once, in batches of rows of similar length, at most `tokens` padded tokens each."""
+    """One epoch: every row's index once, in batches of rows of similar length, at most `tokens`
+    padded tokens each.
+    """
     rng, batches = random.Random(seed), []
     order = rng.sample(range(len(rows)), len(rows))
-    for start in range(0, len(order), 4096):  # sort within a window only, so that neighbours differ between epochs
+    for start in range(
+        0, len(order), 4096
+    ):  # sort within a window only, so that neighbours differ between epochs
         length = lambda i: len(rows[i])
-        batches += batch_by_tokens(sorted(order[start:start + 4096], key=length), tokens, length)
+        batches += batch_by_tokens(sorted(order[start : start + 4096], key=length), tokens, length)
     rng.shuffle(batches)
     return batches
 
 
-class Muon(torch.optim.Optimizer):
-    """Momentum whose update is made orthogonal (https://kellerjordan.github.io/posts/muon), for matrices [out, in].
+def run_base(out: Path, settings: Settings, resume: bool) -> None:
+    """Stage 0: `update` on rollouts that come from the corpus. base.py has the model, the rows and
+    the optimizers.
+    """
+    tokenizer, device, mark = read_tokenizer(out), device_of(settings), out / "data" / "data.json"
+    if mark.exists():
+        same_settings(mark, json.loads(mark.read_text(encoding="utf-8")), settings.of("data"))
+    rows = read_corpus(out / "data" / "base.jsonl", tokenizer, settings)
+    ids = [row for row, _ in rows]
+    student = new_model(tokenizer.vocab_size, settings).to(device)
+    print(
+        f"base: {count_parameters(student):,} parameters, {len(rows):,} rows, {sum(map(len, ids)):,} tokens, "
+        f"{device}, {torch.get_num_threads()} threads"
+    )
+    optimizers = base_optimizers(student, settings)
+    batches = []
 
-    torch.optim.Muon but for its rounding: that one computes in bfloat16, which takes two thirds of a step of stage 0
-    on a processor without it. Here: float32 on a CPU, bfloat16 on CUDA, and matrices of one shape in one product.
+    def collect(step: int) -> list[Rollout]:
+        while len(batches) <= step:  # one epoch more
+            batches.extend(
+                bucketed(ids, settings.base_tokens, seed_for(settings, "epoch", len(batches)))
+            )
+        rollouts = []
+        for i in batches[step]:
+            row, start = rows[i]
+            weights = [settings.prompt_weight] * (start - 1) + [1.0] * (len(row) - start)
+            rollouts.append(Rollout(row[:1], row[1:], weights=weights))
+        return rollouts
+
+    def take_step(step: int) -> dict:
+        rollouts = collect(step)
+        return {
+            **update(sft_loss, student, None, rollouts, optimizers, settings),
+            **lengths(rollouts),
+        }
+
+    state = State(student, optimizers)
+    train("base", state, take_step, settings.base_steps, 50, out, settings, resume)
+
+
+# ------------------------------------------------------------------------------------ the optimizer
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is made orthogonal (https://kellerjordan.github.io/posts/muon), for
+    matrices [out, in].
+
+    torch.optim.Muon but for its rounding: that one computes in bfloat16, which takes two thirds of
+    a step of stage 0 on a processor without it. Here: float32 on a CPU, bfloat16 on CUDA, and
+    matrices of one shape in one product.
     """
 
     def __init__(self, matrices: list[torch.Tensor], lr: float, momentum: float = 0.95):
@@ -81,15 +168,18 @@ class Muon(torch.optim.Optimizer):
                     if not self.state[p]:
                         self.state[p]["average"] = torch.zeros_like(p)
                     self.state[p]["average"].lerp_(p.grad, 1 - momentum)
-                update = torch.stack([p.grad.lerp(self.state[p]["average"], momentum) for p in same])   # Nesterov
+                update = torch.stack(
+                    [p.grad.lerp(self.state[p]["average"], momentum) for p in same]
+                )  # Nesterov
                 for p, direction in zip(same, orthogonal(update)):
                     p.sub_(direction, alpha=group["lr"] * max(1, rows / columns) ** 0.5)
 
 
 def orthogonal(x: torch.Tensor) -> torch.Tensor:
-    """Matrices [n, rows, columns] with the same singular vectors and values near 1: divided by the norm, then three
-    Newton-Schulz steps x <- a x + b (x x') x + c (x x')^2 x. They bring every singular value above 0.013 of the norm
-    to between 0.5 and 1.21, smaller ones part of the way."""
+    """Matrices [n, rows, columns] with the same singular vectors and values near 1: divided by the
+    norm, then three Newton-Schulz steps x <- a x + b (x x') x + c (x x')^2 x. They bring every
+    singular value above 0.013 of the norm to between 0.5 and 1.21, smaller ones part of the way.
+    """
     a, b, c = 3.4445, -4.7750, 2.0315
     x, tall = x.to(torch.bfloat16) if x.is_cuda else x, x.shape[1] > x.shape[2]
     x = x.mT if tall else x

@@ -1,12 +1,16 @@
-"""What a finished run means: greedy accuracy of base, teacher and student on each test set, and the rubrics of stage I.
+"""What a finished run means: greedy accuracy of base, teacher and student on each test set, and the
+rubrics of stage I.
 
     python evaluate.py --preset cpu                          # prints the table; writes results.json and report.html in out/cpu
-    python evaluate.py --summary out/cpu out/seed1 out/seed2 # mean and spread of runs with different seeds
+    python evaluate.py --summary out/cpu out/seed1 out/seed2 # mean and spread of runs with
+    different seeds
     python evaluate.py explain --question "..." --rubric FILE  # which criterion moves which token of an answer
 
-Accuracy is exact: value and unit of the "Answer:" line. The teacher is the base model with a rubric in its context:
-what it gets right is the ceiling of what a fixed teacher can teach. The student answers with no rubric in sight.
+Accuracy is exact: value and unit of the "Answer:" line. The teacher is the base model with a rubric
+in its context: what it gets right is the ceiling of what a fixed teacher can teach. The student
+answers with no rubric in sight.
 """
+
 import json
 import platform
 import sys
@@ -23,21 +27,18 @@ from data.tokenizer import Tokenizer, encode, read_tokenizer
 from model import GPT, count_parameters
 from rcsd import greedy, write_rubrics
 from rubrics import Example, Rubric, grade, key_relations, parse_rubric, prompt, usable_rubric
-from trainer import (
-    device_of,
-    exit_code,
-    is_up_to_date,
-    join_processes,
-    load,
-    load_model,
-    rank_and_size,
-    settings_from,
-    settings_parser,
-    wait_for_all,
-)
+from trainer.checkpoints import is_up_to_date, load, load_model
+from trainer.command_line import exit_code, settings_from, settings_parser
+from trainer.processes import device_of, join_processes, rank_and_size, wait_for_all
 
-GROUPS = ("known laws", "new laws", "hard: unseen phrasing, known", "hard: unseen phrasing, new",
-          "hard: unseen two-step, known", "hard: unseen two-step, new")
+GROUPS = (
+    "known laws",
+    "new laws",
+    "hard: unseen phrasing, known",
+    "hard: unseen phrasing, new",
+    "hard: unseen two-step, known",
+    "hard: unseen two-step, new",
+)
 
 
 def group_of(e: Example) -> str:
@@ -48,23 +49,55 @@ def group_of(e: Example) -> str:
     return f"hard: unseen {'two-step' if e.meta['kind'] == 'two-step' else 'phrasing'}, {knowledge}"
 
 
-def answer_all(model: GPT, tokenizer: Tokenizer, examples: list[Example], settings, rubrics=None, note="",
-               solutions=False) -> list[dict]:
-    """Greedy answers: {"id", "group", "kind", "text", "correct", "score", "truncated"} for each question.
+def answer_all(
+    model: GPT,
+    tokenizer: Tokenizer,
+    examples: list[Example],
+    settings,
+    rubrics=None,
+    note="",
+    solutions=False,
+) -> list[dict]:
+    """Greedy answers: {"id", "group", "kind", "text", "correct", "score", "truncated"} for each
+    question.
 
-    `rubrics` (by question id) puts a rubric into the context, `solutions` the reference solution. `score` is the reference rubric's RaR score.
+    `rubrics` (by question id) puts a rubric into the context, `solutions` the reference solution.
+    `score` is the reference rubric's RaR score.
     """
-    prompts = [encode(tokenizer, prompt(e.question, rubric=rubrics[e.id] if rubrics else None,
-                                        solution=e.solution if solutions else "")) for e in examples]
-    return [{"id": e.id, "group": group_of(e), "kind": e.meta["kind"], "text": text, "truncated": truncated,
-             "correct": correct(text, e.answer), "score": grade(e.rubric, text), "length": length}
-            for e, (text, truncated, length) in zip(examples, greedy(model, tokenizer, prompts, settings, note))]
+    prompts = [
+        encode(
+            tokenizer,
+            prompt(
+                e.question,
+                rubric=rubrics[e.id] if rubrics else None,
+                solution=e.solution if solutions else "",
+            ),
+        )
+        for e in examples
+    ]
+    return [
+        {
+            "id": e.id,
+            "group": group_of(e),
+            "kind": e.meta["kind"],
+            "text": text,
+            "truncated": truncated,
+            "correct": correct(text, e.answer),
+            "score": grade(e.rubric, text),
+            "length": length,
+        }
+        for e, (text, truncated, length) in zip(
+            examples, greedy(model, tokenizer, prompts, settings, note)
+        )
+    ]
 
 
 def judge_rubrics(written: list[dict], examples: list[Example]) -> tuple[dict, dict[str, Rubric]]:
-    """Stage I's measures by group, and the rubrics for a teacher (an invalid one falls back to the generic rubric).
+    """Stage I's measures by group, and the rubrics for a teacher (an invalid one falls back to the
+    generic rubric).
 
-    valid: the text parses. key: its Essential criteria demand exactly the relations of the reference rubric.
+    valid: the text parses. key: its Essential criteria demand exactly the relations of the
+    reference rubric.
     """
     groups, usable = defaultdict(lambda: {"valid": [], "key": []}), {}
     for row, e in zip(written, examples):
@@ -72,7 +105,9 @@ def judge_rubrics(written: list[dict], examples: list[Example]) -> tuple[dict, d
         right = not row["problem"] and key_relations(usable[e.id]) == key_relations(e.rubric)
         groups[group_of(e)]["valid"].append(not row["problem"])
         groups[group_of(e)]["key"].append(right)
-    return {g: {name: mean(values) for name, values in v.items()} for g, v in groups.items()}, usable
+    return {
+        g: {name: mean(values) for name, values in v.items()} for g, v in groups.items()
+    }, usable
 
 
 def mean(values) -> float:
@@ -89,31 +124,54 @@ def evaluate(out: Path, settings) -> dict:
     made = load(out / "stage2.pt")["settings"]  # what the run was, whatever the flags say now
     settings = replace(settings, **made)
     tokenizer, device = read_tokenizer(out), device_of(settings)
-    models = {name: load_model(out / f"{name}.pt", device).eval() for name in ("base", "stage1", "stage2")}
-    examples = [e for name in ("known", "new", "hard") for e in load_examples(out / "data" / f"test_{name}.jsonl")[0]]
+    models = {
+        name: load_model(out / f"{name}.pt", device).eval() for name in ("base", "stage1", "stage2")
+    }
+    examples = [
+        e
+        for name in ("known", "new", "hard")
+        for e in load_examples(out / "data" / f"test_{name}.jsonl")[0]
+    ]
     reference = {e.id: e.rubric for e in examples}
-    written = {name: write_rubrics(models[name], tokenizer, examples, settings) for name in ("base", "stage1")}
+    written = {
+        name: write_rubrics(models[name], tokenizer, examples, settings)
+        for name in ("base", "stage1")
+    }
     stage1 = {name: judge_rubrics(rows, examples)[0] for name, rows in written.items()}
     learned = judge_rubrics(written["stage1"], examples)[1]
     answers = {
         "base": answer_all(models["base"], tokenizer, examples, settings, note="base"),
-        "teacher, reference rubric": answer_all(models["base"], tokenizer, examples, settings, reference, "teacher"),
-        "teacher, learned rubric": answer_all(models["base"], tokenizer, examples, settings, learned, "teacher"),
+        "teacher, reference rubric": answer_all(
+            models["base"], tokenizer, examples, settings, reference, "teacher"
+        ),
+        "teacher, learned rubric": answer_all(
+            models["base"], tokenizer, examples, settings, learned, "teacher"
+        ),
         "student": answer_all(models["stage2"], tokenizer, examples, settings, note="student"),
     }
     return {
-        "settings": made, "parameters": count_parameters(models["base"]),
+        "settings": made,
+        "parameters": count_parameters(models["base"]),
         "machine": f"{platform.machine()}, {device}, torch {torch.__version__}, {torch.get_num_threads()} threads",
         "questions": {g: sum(group_of(e) == g for e in examples) for g in GROUPS},
         "accuracy": {name: by_group(rows, "correct") for name, rows in answers.items()},
         "score": {name: by_group(rows, "score") for name, rows in answers.items()},
         "truncated": {name: mean(r["truncated"] for r in rows) for name, rows in answers.items()},
         "length": {name: mean(r["length"] for r in rows) for name, rows in answers.items()},
-        "kinds": {name: {g: {k: mean(r["correct"] for r in rows if (r["group"], r["kind"]) == (g, k))
-                             for k in sorted({r["kind"] for r in rows if r["group"] == g})}
-                         for g in ("known laws", "new laws")} for name, rows in answers.items()},
+        "kinds": {
+            name: {
+                g: {
+                    k: mean(r["correct"] for r in rows if (r["group"], r["kind"]) == (g, k))
+                    for k in sorted({r["kind"] for r in rows if r["group"] == g})
+                }
+                for g in ("known laws", "new laws")
+            }
+            for name, rows in answers.items()
+        },
         "stage1": stage1,
-        "seconds": {stage: seconds_of(out / f"{stage}.jsonl") for stage in ("base", "stage1", "stage2")},
+        "seconds": {
+            stage: seconds_of(out / f"{stage}.jsonl") for stage in ("base", "stage1", "stage2")
+        },
         "answers": answers,
     }
 
@@ -127,40 +185,71 @@ def seconds_of(log: Path) -> float:
 def rows(runs: list[dict]) -> list[dict]:
     """The table that train.sh ends with, in two parts, in percent.
 
-    {"title", "columns", "counted", "rows": [{"label", "n", "cells": [[mean, standard deviation]]}]}; a single run has no
-    deviation (None), and n is the number of questions where it is known.
+    {"title", "columns", "counted", "rows": [{"label", "n", "cells": [[mean, standard
+    deviation]]}]}; a single run has no deviation (None), and n is the number of questions where it
+    is known.
     """
     from report.panels import (
         spread,  # here and below: a script in study/, which imports this file, would find study/report.py
     )
 
     def row(label, columns, value, n=None):
-        return {"label": label, "n": n, "cells": [spread([100 * value(run, c) for run in runs]) for c in columns]}
+        return {
+            "label": label,
+            "n": n,
+            "cells": [spread([100 * value(run, c) for run in runs]) for c in columns],
+        }
 
     columns, models = list(runs[0]["accuracy"]), {"base": "base", "stage1": "stage I"}
-    answers = [row(g, columns, lambda run, c: run["accuracy"][c][g], runs[0]["questions"][g]) for g in GROUPS]
-    answers += [row(f"  {g}, {kind}", columns, lambda run, c: run["kinds"][c][g][kind])
-                for g in GROUPS[:2] for kind in runs[0]["kinds"]["base"][g]]
-    answers += [row(f"rubric score, {g}", columns, lambda run, c: run["score"][c][g]) for g in GROUPS[:2]]
-    written = [row(f"{g}: {label}", models, lambda run, m: run["stage1"][m][g][name])
-               for g in GROUPS[:2] for name, label in (("valid", "valid"), ("key", "right key criteria"))]
-    return [{"title": "accuracy, %", "columns": columns, "counted": True, "rows": answers},
-            {"title": "stage I: greedy rubrics, %", "columns": list(models.values()), "counted": False, "rows": written}]
+    answers = [
+        row(g, columns, lambda run, c: run["accuracy"][c][g], runs[0]["questions"][g])
+        for g in GROUPS
+    ]
+    answers += [
+        row(f"  {g}, {kind}", columns, lambda run, c: run["kinds"][c][g][kind])
+        for g in GROUPS[:2]
+        for kind in runs[0]["kinds"]["base"][g]
+    ]
+    answers += [
+        row(f"rubric score, {g}", columns, lambda run, c: run["score"][c][g]) for g in GROUPS[:2]
+    ]
+    written = [
+        row(f"{g}: {label}", models, lambda run, m: run["stage1"][m][g][name])
+        for g in GROUPS[:2]
+        for name, label in (("valid", "valid"), ("key", "right key criteria"))
+    ]
+    return [
+        {"title": "accuracy, %", "columns": columns, "counted": True, "rows": answers},
+        {
+            "title": "stage I: greedy rubrics, %",
+            "columns": list(models.values()),
+            "counted": False,
+            "rows": written,
+        },
+    ]
 
 
 def table(runs: list[dict]) -> str:
     """The same as text; of several runs (seeds) the mean ± standard deviation."""
+
     def line(label, n, cells):
-        texts = (f"{middle:14.1f}" if spread is None else f"{middle:8.1f} ± {spread:3.1f}" for middle, spread in cells)
+        texts = (
+            f"{middle:14.1f}" if spread is None else f"{middle:8.1f} ± {spread:3.1f}"
+            for middle, spread in cells
+        )
         return (f"{label:39}" if n is None else f"{label:34}{n:5}") + "".join(texts)
 
     answers, written = rows(runs)
     heads = [c.partition(", ") for c in answers["columns"]]
-    lines = [f"{answers['title']:39}" + "".join(f"{name:>14}" for name, _, _ in heads),
-             f"{'':34}{'n':>5}" + "".join(f"{context.replace('rubric', 'rubr.'):>14}" for _, _, context in heads),
-             *(line(**row) for row in answers["rows"]), "",
-             f"{written['title']:39}" + "".join(f"{c:>14}" for c in written["columns"]),
-             *(line(**row) for row in written["rows"])]
+    lines = [
+        f"{answers['title']:39}" + "".join(f"{name:>14}" for name, _, _ in heads),
+        f"{'':34}{'n':>5}"
+        + "".join(f"{context.replace('rubric', 'rubr.'):>14}" for _, _, context in heads),
+        *(line(**row) for row in answers["rows"]),
+        "",
+        f"{written['title']:39}" + "".join(f"{c:>14}" for c in written["columns"]),
+        *(line(**row) for row in written["rows"]),
+    ]
     return "\n".join(lines)
 
 
@@ -173,6 +262,7 @@ def read_json(path: Path) -> dict:
 
 def write_page(out: Path, name: str, report: dict) -> None:
     from report.page import page
+
     if rank_and_size()[0]:
         return
     out.mkdir(parents=True, exist_ok=True)
@@ -181,31 +271,51 @@ def write_page(out: Path, name: str, report: dict) -> None:
 
 
 def write_report(out: Path, folders: list[Path], runs: list[dict], settings=None) -> None:
-    """report.json and report.html of one run or, without `settings`, of several: then what needs the models is left out."""
+    """report.json and report.html of one run or, without `settings`, of several: then what needs
+    the models is left out.
+    """
     from report import panels
-    inputs = [out / "results.json", *(out / f"{stage}.pt" for stage in ("base", "stage1", "stage2"))]
+
+    inputs = [
+        out / "results.json",
+        *(out / f"{stage}.pt" for stage in ("base", "stage1", "stage2")),
+    ]
     done = settings and is_up_to_date(out / "report.json", *inputs)
     wait_for_all()  # with several processes: all must have looked before the first writes
     if done:
         report = read_json(out / "report.json")
     else:
-        report = panels.tidy({"runs": [panels.facts(run) for run in runs], "table": rows(runs), "curves": panels.curves(folders)})
+        report = panels.tidy(
+            {
+                "runs": [panels.facts(run) for run in runs],
+                "table": rows(runs),
+                "curves": panels.curves(folders),
+            }
+        )
         report |= panels.report(out, settings, runs[0]) if settings else {}
     write_page(out, "report", report)
     print(f"report: {out / 'report.html'}")
 
 
 def own_question(question: str | None, path: Path) -> tuple[str, Rubric]:
-    """What `explain` is about. Raises ValueError for a file that has no rubric, or none for this question."""
+    """What `explain` is about. Raises ValueError for a file that has no rubric, or none for this
+    question.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected a rubric in UTF-8: {getattr(error, 'strerror', None) or error}") from None
+        raise ValueError(
+            f"{path}: expected a rubric in UTF-8: {getattr(error, 'strerror', None) or error}"
+        ) from None
     if text.lstrip().startswith("{"):
         found = [e for e in load_examples(path)[0] if e.rubric]
-        chosen = [e for e in found if e.question == question] or (found if len(found) == 1 or not question else [])
+        chosen = [e for e in found if e.question == question] or (
+            found if len(found) == 1 or not question else []
+        )
         if not chosen:
-            raise ValueError(f"{path}: {len(found)} questions with a rubric, none of them this --question")
+            raise ValueError(
+                f"{path}: {len(found)} questions with a rubric, none of them this --question"
+            )
         return question or chosen[0].question, chosen[0].rubric
     if not (question or "").strip():
         raise ValueError("explain needs --question (or a --rubric FILE of JSON that has it)")
@@ -216,8 +326,11 @@ def own_question(question: str | None, path: Path) -> tuple[str, Rubric]:
 
 
 def explain_own(out: Path, settings, args) -> None:
-    """The command `explain`: strips and criteria of the greedy answers to a question of one's own."""
+    """The command `explain`: strips and criteria of the greedy answers to a question of one's
+    own.
+    """
     from report import explain, page, panels
+
     if not args.rubric:
         raise ValueError("explain needs --rubric FILE")
     question, rubric = own_question(args.question, args.rubric)
@@ -230,13 +343,31 @@ def explain_own(out: Path, settings, args) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = settings_parser(__doc__)
-    parser.add_argument("command", nargs="?", choices=("explain",), help="explain: a question and a rubric of your own")
-    parser.add_argument("--summary", type=Path, nargs="+", metavar="DIR",
-                        help="only print the mean of finished runs (and write their report where --out is given)")
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=("explain",),
+        help="explain: a question and a rubric of your own",
+    )
+    parser.add_argument(
+        "--summary",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="only print the mean of finished runs (and write their report where --out is given)",
+    )
     parser.add_argument("--question", metavar="TEXT", help="for explain")
-    parser.add_argument("--rubric", type=Path, metavar="FILE",
-                        help='for explain: lines such as "5 Essential: uses a = b × c", or JSON as --data takes')
-    parser.add_argument("--color", action="store_true", help="for explain: colours although the output is no terminal")
+    parser.add_argument(
+        "--rubric",
+        type=Path,
+        metavar="FILE",
+        help='for explain: lines such as "5 Essential: uses a = b × c", or JSON as --data takes',
+    )
+    parser.add_argument(
+        "--color",
+        action="store_true",
+        help="for explain: colours although the output is no terminal",
+    )
     args = parser.parse_args(arguments)
     if not args.command and (args.question or args.rubric or args.color):
         parser.error("--question, --rubric and --color go with the command explain")
@@ -251,18 +382,26 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             join_processes(settings)
             checkpoints = [out / f"{stage}.pt" for stage in ("base", "stage1", "stage2")]
-            done = all(map(Path.exists, checkpoints)) and is_up_to_date(out / "results.json", *checkpoints)
+            done = all(map(Path.exists, checkpoints)) and is_up_to_date(
+                out / "results.json", *checkpoints
+            )
             wait_for_all()
             if not done:
                 results = evaluate(out, settings)
                 if rank_and_size()[0] == 0:
-                    write_lines(out / "results.json", [json.dumps(results, ensure_ascii=False, indent=1)])
+                    write_lines(
+                        out / "results.json", [json.dumps(results, ensure_ascii=False, indent=1)]
+                    )
                 wait_for_all()
             runs = [read_json(out / "results.json")]
         print(table(runs))
         for run in runs:
-            print(f"seed {run['settings']['seed']}: {run['parameters']:,} parameters; {run['machine']}; "
-                  + ", ".join(f"{stage} {seconds / 60:.1f} min" for stage, seconds in run["seconds"].items()))
+            print(
+                f"seed {run['settings']['seed']}: {run['parameters']:,} parameters; {run['machine']}; "
+                + ", ".join(
+                    f"{stage} {seconds / 60:.1f} min" for stage, seconds in run["seconds"].items()
+                )
+            )
         if not args.summary:
             write_report(out, [out], runs, replace(settings, **runs[0]["settings"]))
         elif args.out:

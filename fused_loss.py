@@ -1,8 +1,10 @@
-"""The loss that training runs: `token_divergence` of loss.py within a memory budget, its gradient by hand.
+"""The loss that training runs: `token_divergence` of loss.py within a memory budget, its gradient
+by hand.
 
-Hidden states in, one number out. Logits exist only for a chunk of tokens at a time, and each chunk leaves behind
-its part of the gradient. loss.py says what is computed; here it says how.
+Hidden states in, one number out. Logits exist only for a chunk of tokens at a time, and each chunk
+leaves behind its part of the gradient. loss.py says what is computed; here it says how.
 """
+
 import math
 from dataclasses import replace
 from typing import NamedTuple
@@ -14,20 +16,37 @@ from loss import LossSettings, compute_dtype, divergence_terms
 
 
 class TokenStats(NamedTuple):
-    """What `distillation_loss` knows about each token; [N] each, detached, entropies and divergence in nats."""
-    divergence: Tensor       # before any clipping
-    clipped: Tensor          # bool: the clip changed this token
+    """What `distillation_loss` knows about each token; [N] each, detached, entropies and divergence
+    in nats.
+    """
+
+    divergence: Tensor  # before any clipping
+    clipped: Tensor  # bool: the clip changed this token
     student_entropy: Tensor  # of the full softmax at this temperature, also with top_k
     teacher_entropy: Tensor
-    student_tail: Tensor     # student mass outside the teacher's top k, which the loss does not see
-    gradient_flipped: Tensor           # bool: the gradient pushes the teacher's best token down though q < p there
+    student_tail: Tensor  # student mass outside the teacher's top k, which the loss does not see
+    gradient_flipped: (
+        Tensor  # bool: the gradient pushes the teacher's best token down though q < p there
+    )
 
 
-def distillation_loss(student_hidden: Tensor, student_head: Tensor, teacher_hidden: Tensor, teacher_head: Tensor, *,
-                      beta: float = 0.0, temperature: float = 1.0, top_k: int | None = None, clip: float | None = None,
-                      clip_mode: str = "none", denominator: float | None = None, chunk_bytes: int = 2**27,
-                      return_stats: bool = False) -> Tensor | tuple[Tensor, TokenStats]:
-    """Sum of `token_divergence` over N tokens / denominator, without ever holding logits [N, V]. Scalar, nats.
+def distillation_loss(
+    student_hidden: Tensor,
+    student_head: Tensor,
+    teacher_hidden: Tensor,
+    teacher_head: Tensor,
+    *,
+    beta: float = 0.0,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    clip: float | None = None,
+    clip_mode: str = "none",
+    denominator: float | None = None,
+    chunk_bytes: int = 2**27,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, TokenStats]:
+    """Sum of `token_divergence` over N tokens / denominator, without ever holding logits [N, V].
+    Scalar, nats.
 
     student_hidden [N, Hs]   last hidden states, at the valid positions only (select first: inf * 0 is NaN)
     student_head   [V, Hs]   output head: logits = hidden @ head.T
@@ -38,38 +57,52 @@ def distillation_loss(student_hidden: Tensor, student_head: Tensor, teacher_hidd
     return_stats             also return a TokenStats, from the same pass
     The other options are those of LossSettings in loss.py, as are the errors.
 
-    The hidden states go through in chunks of rows. With logits z, q = softmax(z / temperature) and the slopes
-    g of `divergence_terms`, the chain rule through the softmax gives
+    The hidden states go through in chunks of rows. With logits z, q = softmax(z / temperature) and
+    the slopes g of `divergence_terms`, the chain rule through the softmax gives
 
         dL/dz_i = (g_i - q_i sum_v g_v) / temperature     on the support, 0 elsewhere
 
-    so each chunk turns its logits into dX = dz @ head and dW += dz.T @ X on the spot, and only these survive.
-    Backward merely multiplies them by the incoming gradient. This takes the products 8 N H V FLOP (teacher
-    forward, student forward, dX, dW), 6 with a frozen head; recomputing the logits in backward would take 12.
-    With top_k, a frozen head and no statistics the student computes k logits a token: 2 N H V + 4 N k H.
+    so each chunk turns its logits into dX = dz @ head and dW += dz.T @ X on the spot, and only
+    these survive. Backward merely multiplies them by the incoming gradient. This takes the products
+    8 N H V FLOP (teacher forward, student forward, dX, dW), 6 with a frozen head; recomputing the
+    logits in backward would take 12. With top_k, a frozen head and no statistics the student
+    computes k logits a token: 2 N H V + 4 N k H.
 
-    Everything is float32 (float64 if an input is), under autocast too: logits rounded to bfloat16 leave the loss
-    about right and the gradient wrong by percents. A head in half precision is converted block by block, once for
-    each product of a chunk. Gradients come back in the dtype of the inputs. Beside chunk_bytes it holds only the
-    float32 gradients [N, Hs] and, for a trainable head, [V, Hs]; those for a bfloat16 head are rounded before backward.
-    N = 0 gives a zero connected to the graph.
+    Everything is float32 (float64 if an input is), under autocast too: logits rounded to bfloat16
+    leave the loss about right and the gradient wrong by percents. A head in half precision is
+    converted block by block, once for each product of a chunk. Gradients come back in the dtype of
+    the inputs. Beside chunk_bytes it holds only the float32 gradients [N, Hs] and, for a trainable
+    head, [V, Hs]; those for a bfloat16 head are rounded before backward. N = 0 gives a zero
+    connected to the graph.
     """
     settings = LossSettings(beta, temperature, top_k, clip, clip_mode)
     n = len(student_hidden)
     inputs = (student_hidden, student_head, teacher_hidden, teacher_head)
-    if (any(t.ndim != 2 for t in inputs) or len(teacher_hidden) != n or len(student_head) != len(teacher_head)
-            or student_hidden.shape[1] != student_head.shape[1] or teacher_hidden.shape[1] != teacher_head.shape[1]):
-        raise ValueError("need hidden [N, Hs], head [V, Hs], teacher's hidden [N, Ht] and head [V, Ht], got "
-                         + ", ".join(str([*t.shape]) for t in inputs))
+    if (
+        any(t.ndim != 2 for t in inputs)
+        or len(teacher_hidden) != n
+        or len(student_head) != len(teacher_head)
+        or student_hidden.shape[1] != student_head.shape[1]
+        or teacher_hidden.shape[1] != teacher_head.shape[1]
+    ):
+        raise ValueError(
+            "need hidden [N, Hs], head [V, Hs], teacher's hidden [N, Ht] and head [V, Ht], got "
+            + ", ".join(str([*t.shape]) for t in inputs)
+        )
     if denominator is None:
         denominator = max(n, 1)
     elif not denominator > 0:
         raise ValueError(f"denominator must be positive, got {denominator}")
     grad_on = torch.is_grad_enabled()
     with torch.no_grad(), torch.autocast(student_hidden.device.type, enabled=False):
-        wanted = Wanted(grad_on and student_hidden.requires_grad, grad_on and student_head.requires_grad, return_stats)
+        wanted = Wanted(
+            grad_on and student_hidden.requires_grad,
+            grad_on and student_head.requires_grad,
+            return_stats,
+        )
         loss, dx, dw, stats = _chunks(*inputs, settings, denominator, chunk_bytes, wanted)
-        # bfloat16 has float32's range: round now, block by block, so that backward never holds both and its result.
+        # bfloat16 has float32's range: round now, block by block, so that backward never holds both
+        # and its result.
         for i in range(len(dw) if student_head.dtype == torch.bfloat16 else 0):
             dw[i] = dw[i].bfloat16()
     loss = _WithGradient.apply(student_hidden, student_head, loss, dx, *dw)
@@ -79,63 +112,121 @@ def distillation_loss(student_hidden: Tensor, student_head: Tensor, teacher_hidd
 GROUPS = 8  # of a chunk, for the passes over its logits: smaller buffers, so more rows a chunk, and some of it in the cache
 
 
-def chunk_sizes(v: int, hs: int, ht: int, k: int, dense: bool, pointwise: bool, itemsize: int, convert: bool,
-                chunk_bytes: int) -> tuple[int, int, int]:
-    """Rows of a chunk, rows of a group and numbers of the block buffer, which together stay within chunk_bytes.
+def chunk_sizes(
+    v: int,
+    hs: int,
+    ht: int,
+    k: int,
+    dense: bool,
+    pointwise: bool,
+    itemsize: int,
+    convert: bool,
+    chunk_bytes: int,
+) -> tuple[int, int, int]:
+    """Rows of a chunk, rows of a group and numbers of the block buffer, which together stay within
+    chunk_bytes.
 
-    The matrix products take a chunk at once: logits of both models [chunk, V], their hidden states [chunk, Hs or Ht]
-    twice. The passes over the logits take an eighth of it: 2 [group, V] more, or 14 where pointwise clipping needs each
-    term, and 10 [group, k]. Where not dense, the student has [group, k, Hs] instead of logits, twice if its head has
-    to be converted; otherwise such a head goes through a buffer, an eighth of the budget. A test counts all this.
+    The matrix products take a chunk at once: logits of both models [chunk, V], their hidden states
+    [chunk, Hs or Ht] twice. The passes over the logits take an eighth of it: 2 [group, V] more, or
+    14 where pointwise clipping needs each term, and 10 [group, k]. Where not dense, the student has
+    [group, k, Hs] instead of logits, twice if its head has to be converted; otherwise such a head
+    goes through a buffer, an eighth of the budget. A test counts all this.
     """
     buffer = max(hs, ht, chunk_bytes // (8 * itemsize)) if convert else 0
     numbers = max(0, chunk_bytes // itemsize - buffer)
     row = (2 if dense else 1) * v + 2 * (hs + ht)
-    more = (14 if pointwise else 2) * (v if dense else k) + 10 * k + (0 if dense else (1 + convert) * k * hs)
+    more = (
+        (14 if pointwise else 2) * (v if dense else k)
+        + 10 * k
+        + (0 if dense else (1 + convert) * k * hs)
+    )
     group = max(1, numbers // (GROUPS * row + more))
     return max(1, (numbers - group * more) // row), group, buffer
 
 
 class Wanted(NamedTuple):
     """What a call has to compute beside the loss."""
+
     dx: bool
     dw: bool
     stats: bool
 
 
-def _chunks(student_hidden: Tensor, student_head: Tensor, teacher_hidden: Tensor, teacher_head: Tensor,
-            settings: LossSettings, denominator: float, chunk_bytes: int, wanted: Wanted) -> tuple:
-    """The one pass: loss, dx for student_hidden (or None), dw for student_head (in blocks), TokenStats (or None)."""
-    dtype, device = compute_dtype(student_hidden, student_head, teacher_hidden, teacher_head), student_head.device
-    (n, hs), v, k = student_hidden.shape, len(student_head), min(settings.top_k or 0, len(student_head))
-    dense = not k or wanted.dw or wanted.stats                         # else the student needs k logits a token
-    rows, group, buffer = chunk_sizes(v, hs, teacher_hidden.shape[1], k, dense, settings.clip_mode == "pointwise",
-                                      dtype.itemsize, not student_head.dtype == teacher_head.dtype == dtype, chunk_bytes)
-    rows = math.ceil(n / math.ceil(n / rows)) if n else 1              # chunks of equal size
+def _chunks(
+    student_hidden: Tensor,
+    student_head: Tensor,
+    teacher_hidden: Tensor,
+    teacher_head: Tensor,
+    settings: LossSettings,
+    denominator: float,
+    chunk_bytes: int,
+    wanted: Wanted,
+) -> tuple:
+    """The one pass: loss, dx for student_hidden (or None), dw for student_head (in blocks),
+    TokenStats (or None).
+    """
+    dtype, device = (
+        compute_dtype(student_hidden, student_head, teacher_hidden, teacher_head),
+        student_head.device,
+    )
+    (n, hs), v, k = (
+        student_hidden.shape,
+        len(student_head),
+        min(settings.top_k or 0, len(student_head)),
+    )
+    dense = not k or wanted.dw or wanted.stats  # else the student needs k logits a token
+    rows, group, buffer = chunk_sizes(
+        v,
+        hs,
+        teacher_hidden.shape[1],
+        k,
+        dense,
+        settings.clip_mode == "pointwise",
+        dtype.itemsize,
+        not student_head.dtype == teacher_head.dtype == dtype,
+        chunk_bytes,
+    )
+    rows = math.ceil(n / math.ceil(n / rows)) if n else 1  # chunks of equal size
     group = min(group, math.ceil(rows / GROUPS))
-    # All large buffers once, not for each chunk: on a CPU a first write to fresh memory is several times slower.
-    buffer, logits, work = (torch.empty(shape, dtype=dtype, device=device)
-                            for shape in ((buffer,), (1 + dense, rows, v), (2 * dense, group, v)))
+    # All large buffers once, not for each chunk: on a CPU a first write to fresh memory is several
+    # times slower.
+    buffer, logits, work = (
+        torch.empty(shape, dtype=dtype, device=device)
+        for shape in ((buffer,), (1 + dense, rows, v), (2 * dense, group, v))
+    )
     dx = torch.zeros_like(student_hidden, dtype=dtype) if wanted.dx else None
     dw = [torch.zeros_like(w) for _, w in _blocks(student_head, buffer)] if wanted.dw else []
     losses, columns = [torch.zeros(0, dtype=dtype, device=device)], []
     for part in _slices(n, rows):
-        x = student_hidden[part].to(dtype) / settings.temperature      # [C, Hs]
-        x_teacher = teacher_hidden[part].to(dtype) / settings.temperature                    # [C, Ht]
-        z_teacher = _logits(x_teacher, teacher_head, buffer, logits[-1, :len(x)])            # [C, V]
-        z = _logits(x, student_head, buffer, logits[0, :len(x)]) if dense else None
+        x = student_hidden[part].to(dtype) / settings.temperature  # [C, Hs]
+        x_teacher = teacher_hidden[part].to(dtype) / settings.temperature  # [C, Ht]
+        z_teacher = _logits(x_teacher, teacher_head, buffer, logits[-1, : len(x)])  # [C, V]
+        z = _logits(x, student_head, buffer, logits[0, : len(x)]) if dense else None
         factors = []
         for few in _slices(len(x), group):
             if dense:
-                loss, factor, stats = _rows(z[few], z_teacher[few], work[:, :len(x[few])], settings,
-                                            wanted.dx or wanted.dw, wanted.stats)
+                loss, factor, stats = _rows(
+                    z[few],
+                    z_teacher[few],
+                    work[:, : len(x[few])],
+                    settings,
+                    wanted.dx or wanted.dw,
+                    wanted.stats,
+                )
                 columns.append(stats)
             else:
-                loss, factor = _topk_only(x[few], student_head, z_teacher[few], settings,
-                                          dx[part][few] if wanted.dx else None)
+                loss, factor = _topk_only(
+                    x[few],
+                    student_head,
+                    z_teacher[few],
+                    settings,
+                    dx[part][few] if wanted.dx else None,
+                )
             losses.append(loss)
             factors.append(factor)
-        scale = torch.cat(factors)[:, None] / denominator              # [C, 1]: scales x, H numbers a row instead of V
+        scale = (
+            torch.cat(factors)[:, None] / denominator
+        )  # [C, 1]: scales x, H numbers a row instead of V
         if dense and (wanted.dx or wanted.dw):
             x.mul_(scale)
             for i, (vocabulary, w) in enumerate(_blocks(student_head, buffer)):
@@ -156,12 +247,14 @@ def _slices(n, step):
 
 
 def _blocks(head, buffer):
-    """The rows of a head [V, H] in the buffer's dtype: (slice, rows), all at once or as many as the buffer holds."""
+    """The rows of a head [V, H] in the buffer's dtype: (slice, rows), all at once or as many as the
+    buffer holds.
+    """
     if head.dtype == buffer.dtype:
         yield slice(0, len(head)), head
         return
     for rows in _slices(len(head), len(buffer) // head.shape[1]):
-        yield rows, buffer[:head[rows].numel()].view_as(head[rows]).copy_(head[rows])
+        yield rows, buffer[: head[rows].numel()].view_as(head[rows]).copy_(head[rows])
 
 
 def _logits(x, head, buffer, out):
@@ -171,21 +264,36 @@ def _logits(x, head, buffer, out):
     return out
 
 
-def _rows(z: Tensor, z_teacher: Tensor, work: Tensor, settings: LossSettings, need_gradient: bool, need_stats: bool):
+def _rows(
+    z: Tensor,
+    z_teacher: Tensor,
+    work: Tensor,
+    settings: LossSettings,
+    need_gradient: bool,
+    need_stats: bool,
+):
     """`token_divergence` by hand, for logits [C, V] that are divided by the temperature already.
 
-    Returns the losses [C], the factor of each row [C] that their gradient for z still lacks, and TokenStats (or None).
-    The gradient itself takes the place of z; z_teacher and work [2, C, V] are used up.
+    Returns the losses [C], the factor of each row [C] that their gradient for z still lacks, and
+    TokenStats (or None). The gradient itself takes the place of z; z_teacher and work [2, C, V] are
+    used up.
     """
-    beta, clip, clip_mode, k = settings.beta, settings.clip, settings.clip_mode, min(settings.top_k or 0, z.shape[-1])
+    beta, clip, clip_mode, k = (
+        settings.beta,
+        settings.clip,
+        settings.clip_mode,
+        min(settings.top_k or 0, z.shape[-1]),
+    )
     pointwise, full, stats = clip_mode == "pointwise", z, None
     if need_stats or not (k or pointwise):
         soft, soft_teacher = _softmax(z, work[0]), _softmax(z_teacher, work[1])
     if need_stats:
-        entropies = [lse - _dot(probs, a) for a, (probs, lse) in ((z, soft), (z_teacher, soft_teacher))]
+        entropies = [
+            lse - _dot(probs, a) for a, (probs, lse) in ((z, soft), (z_teacher, soft_teacher))
+        ]
         tail, flipped = z.new_zeros(len(z)), z.new_zeros(len(z), dtype=torch.bool)
     if k:
-        z_teacher, support = z_teacher.topk(k)                         # [C, k]
+        z_teacher, support = z_teacher.topk(k)  # [C, k]
         z = z.gather(-1, support)
         if need_stats:
             tail = (1 - soft[0].gather(-1, support).sum(-1)).clamp(min=0)
@@ -194,7 +302,9 @@ def _rows(z: Tensor, z_teacher: Tensor, work: Tensor, settings: LossSettings, ne
     if pointwise:
         divergence, losses, most, flipped = _pointwise(z, z_teacher, beta, clip, need_gradient)
     else:
-        losses = most = divergence = _closed_form(z, z_teacher, *soft, *soft_teacher, beta, need_gradient)
+        losses = most = divergence = _closed_form(
+            z, z_teacher, *soft, *soft_teacher, beta, need_gradient
+        )
     if need_stats:
         clipped = most > (math.inf if clip is None else clip)
         stats = TokenStats(divergence, clipped, *entropies, tail, flipped)
@@ -202,25 +312,36 @@ def _rows(z: Tensor, z_teacher: Tensor, work: Tensor, settings: LossSettings, ne
     if clip_mode == "token":
         losses, factor = divergence.clamp(max=clip), (divergence <= clip).to(divergence.dtype)
     elif clip_mode == "scale":
-        losses, factor = divergence.clamp(max=clip), clip / divergence.clamp(min=clip)   # loss = divergence * factor
+        losses, factor = (
+            divergence.clamp(max=clip),
+            clip / divergence.clamp(min=clip),
+        )  # loss = divergence * factor
     if need_gradient and k:
         full.zero_().scatter_(-1, support, z)
     return losses, factor, stats
 
 
-def _topk_only(x: Tensor, head: Tensor, z_teacher: Tensor, settings: LossSettings, dx: Tensor | None):
-    """`_rows` where the student's logits of the teacher's top k are all that matters; fills dx [C, Hs] or None."""
-    z_teacher, support = z_teacher.topk(min(settings.top_k, len(head)))                      # [C, k]
-    w = head[support].to(x.dtype)                                      # [C, k, Hs]
-    z = torch.bmm(w, x[:, :, None])[:, :, 0]                           # [C, k]
-    loss, factor, _ = _rows(z, z_teacher, (None, None), replace(settings, top_k=None), dx is not None, False)
+def _topk_only(
+    x: Tensor, head: Tensor, z_teacher: Tensor, settings: LossSettings, dx: Tensor | None
+):
+    """`_rows` where the student's logits of the teacher's top k are all that matters; fills dx [C,
+    Hs] or None.
+    """
+    z_teacher, support = z_teacher.topk(min(settings.top_k, len(head)))  # [C, k]
+    w = head[support].to(x.dtype)  # [C, k, Hs]
+    z = torch.bmm(w, x[:, :, None])[:, :, 0]  # [C, k]
+    loss, factor, _ = _rows(
+        z, z_teacher, (None, None), replace(settings, top_k=None), dx is not None, False
+    )
     if dx is not None:
         torch.bmm(z[:, None], w, out=dx[:, None])
     return loss, factor
 
 
 def _softmax(z, out=None):
-    """Probabilities [C, V] and log-sum-exp [C] of logits [C, V]. The best token is never rare: its log is exact."""
+    """Probabilities [C, V] and log-sum-exp [C] of logits [C, V]. The best token is never rare: its
+    log is exact.
+    """
     probs = torch.softmax(z, -1, out=out)
     return probs, z.amax(-1) - probs.amax(-1).log()
 
@@ -231,31 +352,32 @@ def _dot(a, b):
 
 
 def _closed_form(z, z_teacher, q, lse_q, p, lse_p, beta, need_gradient):
-    """Divergence [C] in few passes over logits, probabilities [C, V] and log-sum-exps [C]; the gradient goes into z.
+    """Divergence [C] in few passes over logits, probabilities [C, V] and log-sum-exps [C]; the
+    gradient goes into z.
 
         KL(p || q) = sum_v p_v d_v - lse_p + lse_q          dL/dz = q - p           where d = z_teacher - z
         KL(q || p) = lse_p - lse_q - sum_v q_v d_v          dL/dz = q (sum_v q_v d_v - d)
         JSD        = beta sum_v p_v log(p_v / m_v) + (1 - beta) sum_v q_v r_v       where r = log(q / m)
                                                             dL/dz = (1 - beta) q (r - sum_v q_v r_v)
 
-    The ratios are exact also where p and q nearly agree, which differences of logarithms are not. The gradient cannot
-    flip: where the teacher's best token has q < p, it is negative.
+    The ratios are exact also where p and q nearly agree, which differences of logarithms are not.
+    The gradient cannot flip: where the teacher's best token has q < p, it is negative.
     """
     if 0 < beta < 1:
-        tiny = torch.finfo(z.dtype).tiny                               # for 0 log 0 = 0
-        m = torch.lerp(q, p, beta, out=z).clamp_(min=tiny)             # [C, V]
+        tiny = torch.finfo(z.dtype).tiny  # for 0 log 0 = 0
+        m = torch.lerp(q, p, beta, out=z).clamp_(min=tiny)  # [C, V]
         s = torch.div(p, m, out=z_teacher).clamp_(min=tiny).log_()
         r = torch.div(q, m, out=m).clamp_(min=tiny).log_()
-        mean = _dot(q, r)                                              # [C]
+        mean = _dot(q, r)  # [C]
         if need_gradient:
             r.sub_(mean[:, None]).mul_(q.mul_(1 - beta))
         return beta * _dot(p, s) + (1 - beta) * mean
-    d = z_teacher.sub_(z)                                              # [C, V]
+    d = z_teacher.sub_(z)  # [C, V]
     if beta == 0:
         if need_gradient:
             torch.sub(q, p, out=z)
         return _dot(p, d) - lse_p + lse_q
-    mean = _dot(q, d)                                                  # [C]
+    mean = _dot(q, d)  # [C]
     if need_gradient:
         torch.sub(mean[:, None], d, out=z).mul_(q)
     return lse_p - lse_q - mean
@@ -264,11 +386,12 @@ def _closed_form(z, z_teacher, q, lse_q, p, lse_p, beta, need_gradient):
 def _pointwise(z, z_teacher, beta, clip, need_gradient):
     """Pointwise clipping needs each term of the divergence. The gradient goes into z.
 
-    Returns divergence [C], losses [C], the largest term [C], and which tokens' gradients are flipped [C].
+    Returns divergence [C], losses [C], the largest term [C], and which tokens' gradients are
+    flipped [C].
     """
-    log_q, log_p = z.log_softmax(-1), z_teacher.log_softmax(-1)        # [C, V]
+    log_q, log_p = z.log_softmax(-1), z_teacher.log_softmax(-1)  # [C, V]
     f, g = divergence_terms(log_p, log_q, beta)
-    best_p, best = log_p.max(-1, keepdim=True)                         # [C, 1]
+    best_p, best = log_p.max(-1, keepdim=True)  # [C, 1]
     starved = log_q.gather(-1, best) < best_p
     divergence, most = f.sum(-1), f.amax(-1)
     g.masked_fill_(f > clip, 0.0)
@@ -279,7 +402,9 @@ def _pointwise(z, z_teacher, beta, clip, need_gradient):
 
 
 class _WithGradient(torch.autograd.Function):
-    """The loss as it is, with gradients known already: dx [N, Hs] or None, dw in blocks of rows (none: frozen head)."""
+    """The loss as it is, with gradients known already: dx [N, Hs] or None, dw in blocks of rows
+    (none: frozen head).
+    """
 
     @staticmethod
     def forward(ctx, student_hidden, student_head, loss, dx, *dw):

@@ -1,21 +1,23 @@
 """The divergence between teacher and student, one number a token: the specification.
 
-Both models read the same completion and give a distribution over the vocabulary at each of its tokens:
-p (teacher, who also sees the rubric) and q (student), each softmax(logits / temperature).
+Both models read the same completion and give a distribution over the vocabulary at each of its
+tokens: p (teacher, who also sees the rubric) and q (student), each softmax(logits / temperature).
 
     beta = 0       KL(p || q)                                forward: cover what the teacher does
     beta = 1       KL(q || p)                                reverse: avoid what the teacher does not do
     0 < beta < 1   beta KL(p || m) + (1 - beta) KL(q || m)   generalised JSD, m = beta p + (1 - beta) q
 
-The family is that of GKD (arXiv 2306.13649, section 2); OPSD (arXiv 2601.18734) and RCSD (arXiv 2606.19327)
-train with it. The ends are special cases, not limits: as beta goes to 0 the middle form vanishes like
-beta KL(p || q), and as beta goes to 1 like (1 - beta) KL(q || p). All values are in nats, and there is no
-factor temperature ** 2 as in Hinton's distillation: it changes the step size, not the optimum.
+The family is that of GKD (arXiv 2306.13649, section 2); OPSD (arXiv 2601.18734) and RCSD (arXiv
+2606.19327) train with it. The ends are special cases, not limits: as beta goes to 0 the middle form
+vanishes like beta KL(p || q), and as beta goes to 1 like (1 - beta) KL(q || p). All values are in
+nats, and there is no factor temperature ** 2 as in Hinton's distillation: it changes the step size,
+not the optimum.
 
-`token_divergence` is short and plain, and autograd does its gradient. Training calls `distillation_loss` of
-fused_loss.py: the same number from hidden states within a memory budget, its gradient worked out by hand.
-`tests/test_loss.py` holds the two together.
+`token_divergence` is short and plain, and autograd does its gradient. Training calls
+`distillation_loss` of fused_loss.py: the same number from hidden states within a memory budget, its
+gradient worked out by hand. `tests/test_loss.py` holds the two together.
 """
+
 import math
 from dataclasses import dataclass
 
@@ -27,14 +29,18 @@ CLIP_MODES = ("none", "pointwise", "token", "scale")
 
 @dataclass(frozen=True)
 class LossSettings:
-    """What the divergence of a token depends on beside the two distributions. Raises ValueError out of range."""
+    """What the divergence of a token depends on beside the two distributions. Raises ValueError out
+    of range.
+    """
+
     beta: float = 0.0
     """0 forward KL, 1 reverse KL, between them the generalised JSD (see the top of this file)."""
     temperature: float = 1.0
     """Divides the logits of both."""
     top_k: int | None = None
-    """Keep the k most likely teacher tokens and renormalise p and q over them (RCSD's public code: 20). Student mass
-    outside is then free: watch `student_tail` of `distillation_loss`."""
+    """Keep the k most likely teacher tokens and renormalise p and q over them (RCSD's public code:
+    20). Student mass outside is then free: watch `student_tail` of `distillation_loss`.
+    """
     clip: float | None = None
     """Bound of a token, nats."""
     clip_mode: str = "none"
@@ -54,10 +60,14 @@ class LossSettings:
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be at least 1 or None, got {self.top_k}")
         if self.clip_mode not in CLIP_MODES:
-            raise ValueError(f"clip_mode must be one of {', '.join(CLIP_MODES)}, got {self.clip_mode!r}")
+            raise ValueError(
+                f"clip_mode must be one of {', '.join(CLIP_MODES)}, got {self.clip_mode!r}"
+            )
         if (self.clip is None) != (self.clip_mode == "none"):
-            raise ValueError("clip and clip_mode need each other, "
-                             f"got clip={self.clip} and clip_mode={self.clip_mode!r}")
+            raise ValueError(
+                "clip and clip_mode need each other, "
+                f"got clip={self.clip} and clip_mode={self.clip_mode!r}"
+            )
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip must be positive, got {self.clip}")
 
@@ -68,12 +78,14 @@ def compute_dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def divergence_terms(log_p: Tensor, log_q: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """The divergence is a sum over the vocabulary: its terms f_v and their slopes g_v = df_v / d log q_v.
+    """The divergence is a sum over the vocabulary: its terms f_v and their slopes g_v = df_v / d
+    log q_v.
 
-    A term with probability 0 in front is 0, whatever the logarithm behind it. A term that is truly infinite
-    (forward: q = 0 < p, reverse: p = 0 < q) is +inf with slope 0. Never NaN. [.., V] x2 in, [.., V] x2 out.
+    A term with probability 0 in front is 0, whatever the logarithm behind it. A term that is truly
+    infinite (forward: q = 0 < p, reverse: p = 0 < q) is +inf with slope 0. Never NaN. [.., V] x2
+    in, [.., V] x2 out.
     """
-    floor = torch.finfo(log_q.dtype).min / 4                           # -inf minus -inf is NaN, floor minus floor is 0
+    floor = torch.finfo(log_q.dtype).min / 4  # -inf minus -inf is NaN, floor minus floor is 0
     a, b = log_q.clamp(min=floor), log_p.clamp(min=floor)
     q, p = a.exp(), b.exp()
     if beta == 0:
@@ -83,37 +95,51 @@ def divergence_terms(log_p: Tensor, log_q: Tensor, beta: float) -> tuple[Tensor,
         g = f + q
     else:
         log_m = torch.logaddexp(b + math.log(beta), a + math.log1p(-beta))
-        g = (1 - beta) * q * (a - log_m)                               # what passes through log m cancels
+        g = (1 - beta) * q * (a - log_m)  # what passes through log m cancels
         return beta * p * (b - log_m) + g, g
     return f.masked_fill(infinite, math.inf), g.masked_fill(infinite, 0.0)
 
 
-def token_divergence(student_logits: Tensor, teacher_logits: Tensor, *, beta: float = 0.0, temperature: float = 1.0,
-                     top_k: int | None = None, clip: float | None = None, clip_mode: str = "none") -> Tensor:
-    """Divergence of each token in nats: student and teacher logits [N, V] in, [N] out. The options: LossSettings.
+def token_divergence(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    beta: float = 0.0,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    clip: float | None = None,
+    clip_mode: str = "none",
+) -> Tensor:
+    """Divergence of each token in nats: student and teacher logits [N, V] in, [N] out. The options:
+    LossSettings.
 
-    Logits may be -inf. Forward KL with q = 0 < p and reverse KL with p = 0 < q are +inf; such a token has no
-    gradient. (A row with no finite logit on its support is no distribution and gives NaN, as softmax does.)
-    The teacher never gets a gradient. Half precision is computed in float32, float64 stays float64.
-    Raises ValueError for settings out of range and for shapes that do not match.
+    Logits may be -inf. Forward KL with q = 0 < p and reverse KL with p = 0 < q are +inf; such a
+    token has no gradient. (A row with no finite logit on its support is no distribution and gives
+    NaN, as softmax does.) The teacher never gets a gradient. Half precision is computed in float32,
+    float64 stays float64. Raises ValueError for settings out of range and for shapes that do not
+    match.
     """
     LossSettings(beta, temperature, top_k, clip, clip_mode)
     if student_logits.ndim != 2 or student_logits.shape != teacher_logits.shape:
-        raise ValueError(f"logits must both be [N, V], got {[*student_logits.shape]} and {[*teacher_logits.shape]}")
+        raise ValueError(
+            f"logits must both be [N, V], got {[*student_logits.shape]} and {[*teacher_logits.shape]}"
+        )
     dtype = compute_dtype(student_logits, teacher_logits)
-    student = student_logits.to(dtype) / temperature                   # [N, V]
-    teacher = teacher_logits.detach().to(dtype) / temperature          # [N, V]
+    student = student_logits.to(dtype) / temperature  # [N, V]
+    teacher = teacher_logits.detach().to(dtype) / temperature  # [N, V]
     if top_k is not None:
         support = teacher.topk(min(top_k, teacher.shape[-1])).indices  # [N, k]
         student, teacher = student.gather(-1, support), teacher.gather(-1, support)
     f, _ = divergence_terms(teacher.log_softmax(-1), student.log_softmax(-1), beta)
     if clip_mode == "pointwise":
         f = f.clamp(max=clip)
-    divergence = f.sum(-1)                                             # [N]
+    divergence = f.sum(-1)  # [N]
     divergence = torch.where(divergence == math.inf, divergence.detach(), divergence)
     if clip_mode == "token":
         divergence = divergence.clamp(max=clip)
     if clip_mode == "scale":
         factor = clip / divergence.detach().clamp(min=clip)
-        divergence = torch.where(divergence == math.inf, clip, divergence * factor)  # inf * 0 would be NaN
+        divergence = torch.where(
+            divergence == math.inf, clip, divergence * factor
+        )  # inf * 0 would be NaN
     return divergence

@@ -1,14 +1,15 @@
 """A small decoder-only transformer and its sampler: token ids in, token ids out.
 
 The block is Qwen3's (arXiv 2505.09388): RMSNorm before each sublayer, attention without biases,
-grouped query heads, an RMSNorm on every query and key head before the rotary embedding, and a SwiGLU MLP.
+grouped query heads, an RMSNorm on every query and key head before the rotary embedding, and a
+SwiGLU MLP.
 
     hidden = model(ids)                                  # [B, T, n_embd]
     logits = hidden @ model.head_weight.T                # [B, T, V]; the caller takes only the rows it needs
     completions = generate(model, prompts, max_new_tokens=64, eos=eos)
 
-Shapes: B rows, T tokens, H query heads, G key/value heads (each serves H/G query heads), D head size,
-S cached positions, V vocabulary.
+Shapes: B rows, T tokens, H query heads, G key/value heads (each serves H/G query heads), D head
+size, S cached positions, V vocabulary.
 """
 
 import math
@@ -51,42 +52,55 @@ class GPTConfig:
             if name != "tie_head" and not value > 0:
                 raise ValueError(f"GPTConfig.{name} must be positive, got {value}")
         if self.n_head % self.n_kv_head:
-            raise ValueError(f"n_head={self.n_head} is not a multiple of n_kv_head={self.n_kv_head}")
+            raise ValueError(
+                f"n_head={self.n_head} is not a multiple of n_kv_head={self.n_kv_head}"
+            )
         if self.head_dim % 2:
-            raise ValueError(f"head_dim={self.head_dim} must be even: the rotary embedding turns pairs")
+            raise ValueError(
+                f"head_dim={self.head_dim} must be even: the rotary embedding turns pairs"
+            )
 
 
 class KVCache:
     """Keys and values of the positions seen so far, for rows of different lengths.
 
-    Row b has seen lengths[b] tokens. Columns from there on hold nothing of meaning: they are masked,
-    and the row's next token overwrites the first of them.
+    Row b has seen lengths[b] tokens. Columns from there on hold nothing of meaning: they are
+    masked, and the row's next token overwrites the first of them.
     """
 
     def __init__(self, config: GPTConfig, rows: int, columns: int, like: Tensor):
         shape = (config.n_layer, rows, config.n_kv_head, columns, config.head_dim)
-        self.keys = torch.zeros(shape, dtype=like.dtype, device=like.device)    # [L, B, G, columns, D]
+        self.keys = torch.zeros(
+            shape, dtype=like.dtype, device=like.device
+        )  # [L, B, G, columns, D]
         self.values = torch.zeros_like(self.keys)
-        self.lengths = [0] * rows                        # on the host: their maximum costs no device sync
+        self.lengths = [0] * rows  # on the host: their maximum costs no device sync
 
     def keep(self, rows: list[int]):
         """Keep only these rows, in this order."""
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
         self.lengths = [self.lengths[row] for row in rows]
 
-    def append(self, layer: int, position_ids: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write k, v [B, G, T, D] at position_ids [B, T]; return all filled columns [B, G, S, D] of the layer."""
-        keys, values = self.keys[layer], self.values[layer]                     # [B, G, columns, D]
-        rows = torch.arange(len(k), device=k.device)[:, None]                   # [B, 1]
+    def append(
+        self, layer: int, position_ids: Tensor, k: Tensor, v: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Write k, v [B, G, T, D] at position_ids [B, T]; return all filled columns [B, G, S, D] of
+        the layer.
+        """
+        keys, values = self.keys[layer], self.values[layer]  # [B, G, columns, D]
+        rows = torch.arange(len(k), device=k.device)[:, None]  # [B, 1]
         keys[rows, :, position_ids] = k.transpose(1, 2)
-        values[rows, :, position_ids] = v.transpose(1, 2).to(values.dtype)         # narrower under autocast
+        values[rows, :, position_ids] = v.transpose(1, 2).to(
+            values.dtype
+        )  # narrower under autocast
         filled = max(self.lengths) + k.shape[2]
         return keys[:, :, :filled], values[:, :, :filled]
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding (arXiv 2104.09864), half-split as in the Llama and Qwen weights:
-    dimensions i and i + D/2 form a pair. x [B, T, heads, D]; cos, sin [T, 1, D] or [B, T, 1, D]."""
+    dimensions i and i + D/2 form a pair. x [B, T, heads, D]; cos, sin [T, 1, D] or [B, T, 1, D].
+    """
     a, b = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-b, a), dim=-1) * sin
 
@@ -95,8 +109,9 @@ class Block(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = c = config
-        # Separate matrices, one for one Qwen3's q_proj, k_proj, ... Fused ones are 8% slower to train on a CPU:
-        # their slices are strided, which every elementwise pass behind them pays for.
+        # Separate matrices, one for one Qwen3's q_proj, k_proj, ... Fused ones are 8% slower to
+        # train on a CPU: their slices are strided, which every elementwise pass behind them pays
+        # for.
         self.attn_norm = nn.RMSNorm(c.n_embd, eps=c.norm_eps)
         self.q = nn.Linear(c.n_embd, c.n_head * c.head_dim, bias=False)
         self.k = nn.Linear(c.n_embd, c.n_kv_head * c.head_dim, bias=False)
@@ -110,33 +125,38 @@ class Block(nn.Module):
         self.mlp_out = nn.Linear(c.mlp_width, c.n_embd, bias=False)
 
     def forward(self, x, cos, sin, mask=None, append_kv=None, positions=None):
-        """x [B, T, n_embd] -> [B, T, n_embd]; with positions [N] -> [N, n_embd], at these of the B * T.
+        """x [B, T, n_embd] -> [B, T, n_embd]; with positions [N] -> [N, n_embd], at these of the B
+        * T.
 
-        append_kv(k, v) stores the new keys and values in a cache and returns all of the row's; mask [B, 1, T, S] says
-        which of them each token may see (None: causal)."""
+        append_kv(k, v) stores the new keys and values in a cache and returns all of the row's; mask
+        [B, 1, T, S] says which of them each token may see (None: causal).
+        """
         c, (B, T, _) = self.config, x.shape
-        h = self.attn_norm(x)                                                         # [B, T, n_embd]
-        q = self.q_norm(self.q(h).view(B, T, c.n_head, c.head_dim))                   # [B, T, H, D]
-        k = self.k_norm(self.k(h).view(B, T, c.n_kv_head, c.head_dim))                # [B, T, G, D]
-        v = self.v(h).view(B, T, c.n_kv_head, c.head_dim).transpose(1, 2)             # [B, G, T, D]
+        h = self.attn_norm(x)  # [B, T, n_embd]
+        q = self.q_norm(self.q(h).view(B, T, c.n_head, c.head_dim))  # [B, T, H, D]
+        k = self.k_norm(self.k(h).view(B, T, c.n_kv_head, c.head_dim))  # [B, T, G, D]
+        v = self.v(h).view(B, T, c.n_kv_head, c.head_dim).transpose(1, 2)  # [B, G, T, D]
         q, k = rotate(q, cos, sin).transpose(1, 2), rotate(k, cos, sin).transpose(1, 2)
         if append_kv is not None:
-            k, v = append_kv(k, v)                                                     # [B, G, S, D]
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None,
-                                           enable_gqa=c.n_head != c.n_kv_head)        # [B, H, T, D]
-        y = y.transpose(1, 2).flatten(2)                                              # [B, T, H * D]
+            k, v = append_kv(k, v)  # [B, G, S, D]
+        y = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=c.n_head != c.n_kv_head
+        )  # [B, H, T, D]
+        y = y.transpose(1, 2).flatten(2)  # [B, T, H * D]
         if positions is not None:
-            x, y = x.flatten(0, 1)[positions], y.flatten(0, 1)[positions]             # [N, n_embd], [N, H * D]
-        x = x + self.attn_out(y)                                                      # [B, T, n_embd] or [N, n_embd]
+            x, y = x.flatten(0, 1)[positions], y.flatten(0, 1)[positions]  # [N, n_embd], [N, H * D]
+        x = x + self.attn_out(y)  # [B, T, n_embd] or [N, n_embd]
         h = self.mlp_norm(x)
         return x + self.mlp_out(F.silu(self.gate(h)) * self.up(h))
 
 
 class GPT(nn.Module):
-    """ids [B, T] -> hidden [B, T, n_embd] after the final norm; the caller applies head_weight [V, n_embd].
+    """ids [B, T] -> hidden [B, T, n_embd] after the final norm; the caller applies head_weight [V,
+    n_embd].
 
-    Rows of different lengths are padded on the right with any id. They need no mask: attention is causal,
-    so no real position sees the padding behind it, and the caller ignores the outputs at padded positions.
+    Rows of different lengths are padded on the right with any id. They need no mask: attention is
+    causal, so no real position sees the padding behind it, and the caller ignores the outputs at
+    padded positions.
     """
 
     def __init__(self, config: GPTConfig):
@@ -148,13 +168,16 @@ class GPT(nn.Module):
         self.head = None if c.tie_head else nn.Linear(c.n_embd, c.vocab_size, bias=False)
 
         frequency = c.rope_theta ** (-torch.arange(0, c.head_dim, 2).double() / c.head_dim)  # [D/2]
-        angle = torch.outer(torch.arange(c.max_seq_len).double(), frequency).repeat(1, 2)     # [max_seq_len, D]
+        angle = torch.outer(torch.arange(c.max_seq_len).double(), frequency).repeat(
+            1, 2
+        )  # [max_seq_len, D]
         self.register_buffer("cos", angle.cos().float(), persistent=False)
         self.register_buffer("sin", angle.sin().float(), persistent=False)
 
         for name, p in self.named_parameters():
             if p.dim() == 2:  # norms stay at one
-                # The 2 * n_layer sublayers add up in the residual stream; scaled down, its variance stays put.
+                # The 2 * n_layer sublayers add up in the residual stream; scaled down, its variance
+                # stays put.
                 nn.init.normal_(p, std=0.02 / math.sqrt(2 * c.n_layer) if "_out" in name else 0.02)
 
     @property
@@ -162,31 +185,37 @@ class GPT(nn.Module):
         """Output head [V, n_embd]."""
         return self.embed.weight if self.head is None else self.head.weight
 
-    def forward(self, ids: Tensor, cache: KVCache | None = None,
-                positions: Tensor | None = None) -> Tensor:
+    def forward(
+        self, ids: Tensor, cache: KVCache | None = None, positions: Tensor | None = None
+    ) -> Tensor:
         """ids [B, T] -> hidden [B, T, n_embd].
 
-        With positions [N], each b * T + t, it returns the states [N, n_embd] of these alone. The last block then
-        computes its MLP for them only, which takes a tenth off an update of stage II.
+        With positions [N], each b * T + t, it returns the states [N, n_embd] of these alone. The
+        last block then computes its MLP for them only, which takes a tenth off an update of stage
+        II.
 
         With a cache, ids continue each row from cache.lengths[b], and the cache grows by T.
-        Raises ValueError past the context."""
+        Raises ValueError past the context.
+        """
         T, seen = ids.shape[1], max(cache.lengths) if cache is not None else 0
         if seen + T > self.config.max_seq_len:
             raise ValueError(f"{seen + T} positions exceed max_seq_len {self.config.max_seq_len}")
-        cos, sin, mask = self.cos[:T, None], self.sin[:T, None], None                 # [T, 1, D]
+        cos, sin, mask = self.cos[:T, None], self.sin[:T, None], None  # [T, 1, D]
         if cache is not None:
-            position_ids = torch.tensor(cache.lengths)[:, None] + torch.arange(T)     # [B, T]
+            position_ids = torch.tensor(cache.lengths)[:, None] + torch.arange(T)  # [B, T]
             position_ids = position_ids.to(ids.device)
         if seen:
-            cos, sin = self.cos[position_ids][:, :, None], self.sin[position_ids][:, :, None]  # [B, T, 1, D]
-            columns = torch.arange(seen + T, device=ids.device)                       # [S]
-            mask = (columns <= position_ids[:, :, None])[:, None]                      # [B, 1, T, S]
-        x = self.embed(ids)                                                           # [B, T, n_embd]
+            cos, sin = (
+                self.cos[position_ids][:, :, None],
+                self.sin[position_ids][:, :, None],
+            )  # [B, T, 1, D]
+            columns = torch.arange(seen + T, device=ids.device)  # [S]
+            mask = (columns <= position_ids[:, :, None])[:, None]  # [B, 1, T, S]
+        x = self.embed(ids)  # [B, T, n_embd]
         for layer, block in enumerate(self.blocks):
             append_kv = partial(cache.append, layer, position_ids) if cache is not None else None
             selected = positions if block is self.blocks[-1] else None
-            x = block(x, cos, sin, mask, append_kv, selected)                         # [B, T, n_embd]; last [N, n_embd]
+            x = block(x, cos, sin, mask, append_kv, selected)  # [B, T, n_embd]; last [N, n_embd]
         if cache is not None:
             cache.lengths = [length + T for length in cache.lengths]
         return self.norm(x)
@@ -204,31 +233,38 @@ class Completion(NamedTuple):
     """True when the length limit came before the EOS."""
 
 
-def sample(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, uniform: Tensor) -> Tensor:
+def sample(
+    logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, uniform: Tensor
+) -> Tensor:
     """Draw one token per row: logits [B, V] and numbers from [0, 1) in float64 [B] -> ids [B].
 
-    Temperature first (0: the most likely token); then the top_k most likely tokens; then, of what is left,
-    the nucleus: the fewest most likely tokens whose probabilities reach top_p (arXiv 1904.09751).
+    Temperature first (0: the most likely token); then the top_k most likely tokens; then, of what
+    is left, the nucleus: the fewest most likely tokens whose probabilities reach top_p (arXiv
+    1904.09751).
     """
     if temperature == 0:
         return logits.argmax(dim=-1)
     ids = None
     if top_k is not None or top_p is not None:
-        logits, ids = logits.topk(min(top_k or logits.shape[-1], logits.shape[-1]), dim=-1)  # sorted, [B, k]
+        logits, ids = logits.topk(
+            min(top_k or logits.shape[-1], logits.shape[-1]), dim=-1
+        )  # sorted, [B, k]
     # Inverse of the cumulative distribution: one uniform number per row, not V. In float64, because
     # a float32 sum of many probabilities is too coarse for the rare ones of a large vocabulary.
-    probs = (logits.float() / temperature).softmax(dim=-1)                            # [B, V or k]
-    cumulative = probs.cumsum(dim=-1, dtype=torch.float64)                            # [B, V or k]
-    mass = cumulative[:, -1:]                                                         # [B, 1]
+    probs = (logits.float() / temperature).softmax(dim=-1)  # [B, V or k]
+    cumulative = probs.cumsum(dim=-1, dtype=torch.float64)  # [B, V or k]
+    mass = cumulative[:, -1:]  # [B, 1]
     if top_p is not None:
-        last = (cumulative < top_p * mass).sum(dim=-1, keepdim=True)                  # [B, 1]
+        last = (cumulative < top_p * mass).sum(dim=-1, keepdim=True)  # [B, 1]
         mass = cumulative.gather(1, last)
-    drawn = torch.searchsorted(cumulative, uniform[:, None] * mass, right=True)       # [B, 1]
+    drawn = torch.searchsorted(cumulative, uniform[:, None] * mass, right=True)  # [B, 1]
     return (drawn if ids is None else ids.gather(1, drawn))[:, 0]
 
 
 def batch_by_tokens(rows, tokens: int, length=len):
-    """Cut rows, in their order, into batches of at most `tokens` padded tokens, but at least one row. Sorted, they pad least."""
+    """Cut rows, in their order, into batches of at most `tokens` padded tokens, but at least one
+    row. Sorted, they pad least.
+    """
     batch, longest = [], 0
     for row in rows:
         if batch and (len(batch) + 1) * max(longest, length(row)) > tokens:
@@ -240,83 +276,123 @@ def batch_by_tokens(rows, tokens: int, length=len):
         yield batch
 
 
-PREFILL = {"cpu": 2**11, "cuda": 2**16}  # prompt tokens at a time: little padding, and buffers that fit a CPU's cache
+PREFILL = {
+    "cpu": 2**11,
+    "cuda": 2**16,
+}  # prompt tokens at a time: little padding, and buffers that fit a CPU's cache
 
 
 def prefill(model: GPT, prompts: list[list[int]], room: list[int]) -> tuple[Tensor, KVCache]:
-    """Read the prompts: neighbours in length together, equal ones once (GRPO samples a whole group from one prompt).
+    """Read the prompts: neighbours in length together, equal ones once (GRPO samples a whole group
+    from one prompt).
 
-    Returns the hidden state of each prompt's last token [B, n_embd] and the cache, with room[b] columns left for row b.
+    Returns the hidden state of each prompt's last token [B, n_embd] and the cache, with room[b]
+    columns left for row b.
     """
     copies: dict[tuple, list[int]] = {}
     for row, prompt in sorted(enumerate(prompts), key=lambda item: len(item[1])):
         copies.setdefault(tuple(prompt), []).append(row)
     like = model.head_weight
-    cache = KVCache(model.config, len(prompts), max(len(p) + r for p, r in zip(prompts, room)), like)
+    cache = KVCache(
+        model.config, len(prompts), max(len(p) + r for p, r in zip(prompts, room)), like
+    )
     hidden = torch.empty(len(prompts), model.config.n_embd, dtype=like.dtype, device=like.device)
     for part in batch_by_tokens(copies, PREFILL[like.device.type]):
         rows = [row for prompt in part for row in copies[prompt]]
-        source = [i for i, prompt in enumerate(part) for _ in copies[prompt]]         # rows[j] is a copy of part[source[j]]
+        source = [
+            i for i, prompt in enumerate(part) for _ in copies[prompt]
+        ]  # rows[j] is a copy of part[source[j]]
         longest = len(part[-1])
         read = KVCache(model.config, len(part), longest, like)
         ids = torch.tensor([[*p] + [0] * (longest - len(p)) for p in part], device=like.device)
-        last = torch.tensor([i * longest + len(p) - 1 for i, p in enumerate(part)], device=like.device)
-        hidden[rows] = model(ids, read, last)[source].to(hidden.dtype)                  # [.., n_embd]
+        last = torch.tensor(
+            [i * longest + len(p) - 1 for i, p in enumerate(part)], device=like.device
+        )
+        hidden[rows] = model(ids, read, last)[source].to(hidden.dtype)  # [.., n_embd]
         cache.keys[:, rows, :, :longest] = read.keys[:, source]
         cache.values[:, rows, :, :longest] = read.values[:, source]
-    cache.lengths = [len(prompt) for prompt in prompts]                               # forget the padding
+    cache.lengths = [len(prompt) for prompt in prompts]  # forget the padding
     return hidden, cache
 
 
-def generate(model: GPT, prompts: list[list[int]], *, max_new_tokens: int, eos: int, temperature: float = 1.0,
-             top_k: int | None = None, top_p: float | None = None, noise: Tensor | None = None) -> list[Completion]:
-    """Continue each prompt (token ids; lengths may differ) by at most max_new_tokens; the order is kept.
+def generate(
+    model: GPT,
+    prompts: list[list[int]],
+    *,
+    max_new_tokens: int,
+    eos: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    noise: Tensor | None = None,
+) -> list[Completion]:
+    """Continue each prompt (token ids; lengths may differ) by at most max_new_tokens; the order is
+    kept.
 
-    A row ends at its first eos, or is cut at max_new_tokens or at the end of the context; a prompt that
-    fills the context gets an empty, cut completion. All randomness comes from `noise`, numbers from [0, 1) in
-    float64 [B, max_new_tokens]: row b draws its token t with noise[b, t]. So a row's completion depends on nothing
-    but its own prompt and noise, whatever else is in the batch (up to the rounding of batched matrix products).
-    None takes fresh noise; the global random state is never used.
+    A row ends at its first eos, or is cut at max_new_tokens or at the end of the context; a prompt
+    that fills the context gets an empty, cut completion. All randomness comes from `noise`, numbers
+    from [0, 1) in float64 [B, max_new_tokens]: row b draws its token t with noise[b, t]. So a row's
+    completion depends on nothing but its own prompt and noise, whatever else is in the batch (up to
+    the rounding of batched matrix products). None takes fresh noise; the global random state is
+    never used.
 
-    Raises ValueError for a prompt that is empty or longer than the context, for settings out of range, and for
-    noise of another shape.
+    Raises ValueError for a prompt that is empty or longer than the context, for settings out of
+    range, and for noise of another shape.
     """
     max_seq_len, device = model.config.max_seq_len, model.head_weight.device
     for row, prompt in enumerate(prompts):
         if not 1 <= len(prompt) <= max_seq_len:
-            raise ValueError(f"prompt {row} has {len(prompt)} tokens, not 1 to {max_seq_len} (max_seq_len)")
-    if temperature < 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
+            raise ValueError(
+                f"prompt {row} has {len(prompt)} tokens, not 1 to {max_seq_len} (max_seq_len)"
+            )
+    if (
+        temperature < 0
+        or (top_k is not None and top_k < 1)
+        or (top_p is not None and not 0 < top_p <= 1)
+    ):
         raise ValueError(f"got {temperature=}, {top_k=}, {top_p=}; need >= 0, >= 1, and in (0, 1]")
     if noise is None:
         generator = torch.Generator(device)
         generator.seed()
-        noise = torch.rand(len(prompts), max_new_tokens, dtype=torch.float64, device=device, generator=generator)
+        noise = torch.rand(
+            len(prompts), max_new_tokens, dtype=torch.float64, device=device, generator=generator
+        )
     if noise.shape != (len(prompts), max_new_tokens):
-        raise ValueError(f"noise: expected [{len(prompts)}, {max_new_tokens}], got {[*noise.shape]}")
+        raise ValueError(
+            f"noise: expected [{len(prompts)}, {max_new_tokens}], got {[*noise.shape]}"
+        )
 
     new: list[list[int]] = [[] for _ in prompts]
     limit = [min(max_new_tokens, max_seq_len - len(prompt)) for prompt in prompts]
-    rows = [row for row in range(len(prompts)) if limit[row] > 0]      # the prompts in the batch, in its order
-    alive = set(rows)                                                  # those of them not finished
+    rows = [
+        row for row in range(len(prompts)) if limit[row] > 0
+    ]  # the prompts in the batch, in its order
+    alive = set(rows)  # those of them not finished
     with torch.inference_mode():
         if rows:
-            hidden, cache = prefill(model, [prompts[row] for row in rows], [limit[row] for row in rows])
-            noise = noise[rows].T.contiguous()                                        # [max_new_tokens, B]
+            hidden, cache = prefill(
+                model, [prompts[row] for row in rows], [limit[row] for row in rows]
+            )
+            noise = noise[rows].T.contiguous()  # [max_new_tokens, B]
         for step in range(max_new_tokens):
             if not alive:
                 break
-            tokens = sample(hidden @ model.head_weight.T, temperature, top_k, top_p, noise[step])  # [B]
+            tokens = sample(
+                hidden @ model.head_weight.T, temperature, top_k, top_p, noise[step]
+            )  # [B]
             for i, (row, token) in enumerate(zip(rows, tokens.tolist())):
                 if row in alive:
                     new[row].append(token)
                     if token == eos or len(new[row]) == limit[row]:
                         alive.remove(row)
                 if row not in alive:
-                    cache.lengths[i] = 0  # until it is dropped, a finished row scribbles over its own start
+                    cache.lengths[i] = (
+                        0  # until it is dropped, a finished row scribbles over its own start
+                    )
             if len(alive) <= 0.75 * len(rows):  # dropping rows copies the cache: do it now and then
                 kept = [i for i, row in enumerate(rows) if row in alive]
                 rows, tokens, noise = [rows[i] for i in kept], tokens[kept], noise[:, kept]
                 cache.keep(kept)
             if alive:
-                hidden = model(tokens[:, None], cache)[:, 0]                          # [B, n_embd]
+                hidden = model(tokens[:, None], cache)[:, 0]  # [B, n_embd]
     return [Completion(ids, truncated=not ids or ids[-1] != eos) for ids in new]

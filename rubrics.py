@@ -1,9 +1,11 @@
 """Rubrics: what they are, what they look like in a prompt, how they are parsed and graded.
 
-A rubric is a list of weighted criteria for a good answer (RCSD, arXiv 2606.19327; Rubrics as Rewards, 2507.17746).
-This file speaks only text: no tensors, no torch. In order: the records, the prompts, parsing a sampled rubric,
-and the machine grader, which reads an answer by the grammar of data/grammar.py.
+A rubric is a list of weighted criteria for a good answer (RCSD, arXiv 2606.19327; Rubrics as
+Rewards, 2507.17746). This file speaks only text: no tensors, no torch. In order: the records, the
+prompts, parsing a sampled rubric, and the machine grader, which reads an answer by the grammar of
+data/grammar.py.
 """
+
 import json
 import re
 from dataclasses import dataclass, field
@@ -14,15 +16,17 @@ CATEGORIES = ("Essential", "Important", "Optional", "Pitfall")
 _DESCRIPTION = re.compile(rf"({'|'.join(CATEGORIES)}): \S")
 
 
-# ---------------------------------------------------------------------------------------------------- the records
+# -------------------------------------------------------------------------------------- the records
 @dataclass(frozen=True)
 class Criterion:
     """One line of a rubric.
 
-    `description` opens with its category ("Essential: uses force = mass × acceleration"); `weight` is positive for
-    what a good answer has and negative for a pitfall; `check` is a predicate that `satisfied` can run, or "".
-    Raises ValueError for an empty description, a weight that is 0 or not a finite number, or a check that cannot run.
+    `description` opens with its category ("Essential: uses force = mass × acceleration"); `weight`
+    is positive for what a good answer has and negative for a pitfall; `check` is a predicate that
+    `satisfied` can run, or "". Raises ValueError for an empty description, a weight that is 0 or
+    not a finite number, or a check that cannot run.
     """
+
     title: str
     description: str
     weight: float
@@ -32,19 +36,29 @@ class Criterion:
         if not isinstance(self.description, str) or not self.description.strip():
             raise ValueError("criterion: description must be a non-empty string")
         weight = self.weight
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not abs(weight) < float("inf"):
+        if (
+            isinstance(weight, bool)
+            or not isinstance(weight, (int, float))
+            or not abs(weight) < float("inf")
+        ):
             raise ValueError(f"criterion: weight must be a finite number, got {weight!r}")
         if weight == 0:
             raise ValueError("criterion: weight must not be 0, such a criterion says nothing")
         kind, _, wanted = self.check.partition(" ")
         if self.check and kind not in CHECKS:
-            raise ValueError(f"criterion: unknown check {self.check!r}, expected one of {', '.join(CHECKS)}")
-        if (kind == "states" and canonical(wanted) is None) or (kind in ("avoids", "shows") and not wanted):
+            raise ValueError(
+                f"criterion: unknown check {self.check!r}, expected one of {', '.join(CHECKS)}"
+            )
+        if (kind == "states" and canonical(wanted) is None) or (
+            kind in ("avoids", "shows") and not wanted
+        ):
             raise ValueError(f"criterion: check {self.check!r} does not say what it looks for")
 
     @property
     def category(self) -> str:
-        """Essential, Important, Optional or Pitfall: from the description, else from the weight (never Optional)."""
+        """Essential, Important, Optional or Pitfall: from the description, else from the weight
+        (never Optional).
+        """
         if match := _DESCRIPTION.match(self.description):
             return match[1]
         return "Pitfall" if self.weight < 0 else "Essential" if self.weight >= 4 else "Important"
@@ -53,6 +67,7 @@ class Criterion:
 @dataclass(frozen=True)
 class Rubric:
     """An ordered list of criteria. Raises ValueError if it is empty."""
+
     criteria: tuple[Criterion, ...]
 
     def __post_init__(self):
@@ -60,25 +75,33 @@ class Rubric:
             raise ValueError("rubric: expected at least one criterion")
 
     def text(self) -> str:
-        """The form in which a model reads and writes it: "weight description", one criterion a line."""
+        """The form in which a model reads and writes it: "weight description", one criterion a
+        line.
+        """
         return "\n".join(f"{c.weight:g} {c.description}" for c in self.criteria)
 
     def score(self, verdicts: list[bool], rule: str = "rar") -> float:
-        """Turn one verdict for each criterion into a score. A verdict says "this is good": met, or a pitfall avoided.
+        """Turn one verdict for each criterion into a score. A verdict says "this is good": met, or
+        a pitfall avoided.
 
         rule="rar": sum of |w| over good verdicts / sum of |w|, in [0, 1] (Rubrics as Rewards).
-        rule="healthbench": (sum of positive w that are met + sum of negative w whose pitfall is present)
-        / sum of positive w. At most 1, may be negative: average over questions first, then clip to [0, 1].
-        Raises ValueError if the counts differ or if "healthbench" finds no positive weight.
+        rule="healthbench": (sum of positive w that are met + sum of negative w whose pitfall is
+        present) / sum of positive w. At most 1, may be negative: average over questions first, then
+        clip to [0, 1]. Raises ValueError if the counts differ or if "healthbench" finds no positive
+        weight.
         """
         if len(verdicts) != len(self.criteria):
             raise ValueError(f"rubric: {len(self.criteria)} criteria but {len(verdicts)} verdicts")
         weights = [c.weight for c in self.criteria]
         if rule == "rar":
-            return sum(abs(w) for w, good in zip(weights, verdicts) if good) / sum(map(abs, weights))
+            return sum(abs(w) for w, good in zip(weights, verdicts) if good) / sum(
+                map(abs, weights)
+            )
         if rule == "healthbench":
             if not (positive := sum(w for w in weights if w > 0)):
-                raise ValueError("rubric: the HealthBench rule needs a criterion with a positive weight")
+                raise ValueError(
+                    "rubric: the HealthBench rule needs a criterion with a positive weight"
+                )
             return sum(w for w, good in zip(weights, verdicts) if good == (w > 0)) / positive
         raise ValueError(f"rubric: unknown score rule {rule!r}, expected rar or healthbench")
 
@@ -86,6 +109,7 @@ class Rubric:
 @dataclass(frozen=True)
 class Example:
     """One question with what is known about it; only the question is always there."""
+
     id: str
     question: str
     answer: str = ""
@@ -94,25 +118,41 @@ class Example:
     meta: dict = field(default_factory=dict)
 
     def to_json(self) -> str:
-        row = {"id": self.id, "question": self.question, "answer": self.answer, "solution": self.solution,
-               "rubric": [vars(c) for c in self.rubric.criteria] if self.rubric else [], "meta": self.meta}
+        row = {
+            "id": self.id,
+            "question": self.question,
+            "answer": self.answer,
+            "solution": self.solution,
+            "rubric": [vars(c) for c in self.rubric.criteria] if self.rubric else [],
+            "meta": self.meta,
+        }
         return json.dumps(row, ensure_ascii=False)
 
 
-# ---------------------------------------------------------------------------------------------------- the prompts
+# -------------------------------------------------------------------------------------- the prompts
 TEACHER_CONTEXTS = {  # what a Stage II teacher may see beside the question
-    "nothing": (), "rubric": ("rubric",), "answer": ("answer",), "rubric+answer": ("rubric", "answer"),
+    "nothing": (),
+    "rubric": ("rubric",),
+    "answer": ("answer",),
+    "rubric+answer": ("rubric", "answer"),
     "solution": ("solution",),
 }
 
 
-def prompt(question: str, *, rubric: Rubric | None = None, answer: str = "", solution: str = "",
-           task: str = "solve") -> list[tuple[str, str]]:
+def prompt(
+    question: str,
+    *,
+    rubric: Rubric | None = None,
+    answer: str = "",
+    solution: str = "",
+    task: str = "solve",
+) -> list[tuple[str, str]]:
     """Every prompt of the project, as (section, text) pairs; each section name is a special token.
 
-    The student's prompt is the question alone; a teacher's has one or two context sections more. `task` says what
-    the completion is: "solve" (Stage II, an answer) or "write_rubric" (Stage I, a rubric). The last section is empty:
-    the completion fills it. Student and teacher prompts end alike, so the same completion ids follow both.
+    The student's prompt is the question alone; a teacher's has one or two context sections more.
+    `task` says what the completion is: "solve" (Stage II, an answer) or "write_rubric" (Stage I, a
+    rubric). The last section is empty: the completion fills it. Student and teacher prompts end
+    alike, so the same completion ids follow both.
     """
     sections = [("question", question)]
     if rubric is not None:
@@ -125,34 +165,39 @@ def prompt(question: str, *, rubric: Rubric | None = None, answer: str = "", sol
 
 
 def teacher_prompt(example: Example, sees: str, rubric: Rubric | None) -> list[tuple[str, str]]:
-    """The Stage II teacher's prompt: the question and what `sees` names (a key of TEACHER_CONTEXTS).
+    """The Stage II teacher's prompt: the question and what `sees` names (a key of
+    TEACHER_CONTEXTS).
 
-    `rubric` is the one that this run teaches from (reference, learned, ...). Raises ValueError when the example
-    lacks what the teacher should see.
+    `rubric` is the one that this run teaches from (reference, learned, ...). Raises ValueError when
+    the example lacks what the teacher should see.
     """
     shown = {"rubric": rubric, "answer": example.answer, "solution": example.solution}
     for name in TEACHER_CONTEXTS[sees]:
         if not shown[name]:
-            raise ValueError(f"question {example.id}: the teacher should see its {name}, but it has none")
+            raise ValueError(
+                f"question {example.id}: the teacher should see its {name}, but it has none"
+            )
     return prompt(example.question, **{name: shown[name] for name in TEACHER_CONTEXTS[sees]})
 
 
-# ---------------------------------------------------------------------------------------- parsing a sampled rubric
+# ------------------------------------------------------------------------- parsing a sampled rubric
 _LINE = re.compile(rf"(-?\d+(?:\.\d+)?) (({'|'.join(CATEGORIES)}): \S.*)")
 
 
 def parse_rubric(text: str) -> Rubric:
     """Read a sampled rubric back. Strict, so that prose and broken lines count as what they are.
 
-    Every line must be "weight Category: description", pitfalls weigh less than 0 and all others more, there are at
-    most 25 criteria and at least one is Essential. Raises ValueError with the reason. A caller that cannot use the
-    rubric counts it and falls back to GENERIC.
+    Every line must be "weight Category: description", pitfalls weigh less than 0 and all others
+    more, there are at most 25 criteria and at least one is Essential. Raises ValueError with the
+    reason. A caller that cannot use the rubric counts it and falls back to GENERIC.
     """
     criteria = []
     for number, line in enumerate(text.strip().split("\n"), 1):
         match = _LINE.fullmatch(line.strip())
         if not match:
-            raise ValueError(f"rubric line {number}: expected 'weight Category: description', got {line[:40]!r}")
+            raise ValueError(
+                f"rubric line {number}: expected 'weight Category: description', got {line[:40]!r}"
+            )
         weight = float(match[1])
         weight = int(weight) if weight.is_integer() else weight
         if (weight < 0) != (match[3] == "Pitfall"):
@@ -165,11 +210,18 @@ def parse_rubric(text: str) -> Rubric:
     return Rubric(tuple(criteria))
 
 
-VERBS = ("uses ", "states that ", "starts from ", "is based on ")  # open every key criterion of the project's data
+VERBS = (
+    "uses ",
+    "states that ",
+    "starts from ",
+    "is based on ",
+)  # open every key criterion of the project's data
 
 
 def key_relations(rubric: Rubric) -> set[tuple]:
-    """The canonical relations that a rubric's Essential criteria demand: what a teacher can learn from it."""
+    """The canonical relations that a rubric's Essential criteria demand: what a teacher can learn
+    from it.
+    """
     keys = set()
     for criterion in rubric.criteria:
         body = criterion.description.partition(": ")[2]
@@ -179,14 +231,16 @@ def key_relations(rubric: Rubric) -> set[tuple]:
     return keys - {None}
 
 
-# ---------------------------------------------------------------------------------------------- the machine grader
+# ------------------------------------------------------------------------------- the machine grader
 CHECKS = ("states", "avoids", "shows", "unit", "answer-line")
+
+
 def satisfied(criterion: Criterion, completion: str) -> bool:
     """Run the criterion's check on a completion; True is good (for a pitfall: avoided).
 
-    "states R": a line opens with relation R, factors in any order. "avoids T": the text T does not occur.
-    "shows T; U": T and U occur. "unit U": the final answer has unit U. "answer-line": the last line is the answer.
-    Raises ValueError for a criterion without a check.
+    "states R": a line opens with relation R, factors in any order. "avoids T": the text T does not
+    occur. "shows T; U": T and U occur. "unit U": the final answer has unit U. "answer-line": the
+    last line is the answer. Raises ValueError for a criterion without a check.
     """
     kind, _, wanted = criterion.check.partition(" ")
     if kind == "states":
@@ -208,18 +262,24 @@ def grade(rubric: Rubric, completion: str, rule: str = "rar") -> float:
     return rubric.score([satisfied(c, completion) for c in rubric.criteria], rule)
 
 
-GENERIC = Rubric((  # fits any question and says nothing about this one: a control, and the fallback
-    Criterion("Result", "Essential: reaches the correct final answer", 5),
-    Criterion("Reasoning", "Essential: follows from a correct relation", 4),
-    Criterion("Steps", "Important: shows how the answer was found", 3),
-    Criterion("Units", "Important: gives the answer in the right unit", 3),
-    Criterion("Form", "Optional: is short and clear", 1),
-    Criterion("Unsupported", "Pitfall: does not state things that the question does not support", -2),
-))
+GENERIC = Rubric(
+    (  # fits any question and says nothing about this one: a control, and the fallback
+        Criterion("Result", "Essential: reaches the correct final answer", 5),
+        Criterion("Reasoning", "Essential: follows from a correct relation", 4),
+        Criterion("Steps", "Important: shows how the answer was found", 3),
+        Criterion("Units", "Important: gives the answer in the right unit", 3),
+        Criterion("Form", "Optional: is short and clear", 1),
+        Criterion(
+            "Unsupported", "Pitfall: does not state things that the question does not support", -2
+        ),
+    )
+)
 
 
 def usable_rubric(row: dict) -> Rubric:
-    """A sampled rubric {"text", "problem"} as a teacher reads it: an invalid one falls back to the generic rubric."""
+    """A sampled rubric {"text", "problem"} as a teacher reads it: an invalid one falls back to the
+    generic rubric.
+    """
     return GENERIC if row["problem"] else parse_rubric(row["text"])
 
 

@@ -25,8 +25,8 @@ from tqdm import tqdm
 from fused_loss import distillation_loss
 from loss import token_divergence
 from model import GPT, GPTConfig, generate
-from rcsd import Rollout, distillation, rollout, update
-from trainer import Settings
+from step import Rollout, distillation, rollout, update
+from trainer.settings import Settings
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -50,7 +50,8 @@ def loss_contenders(device: str, quick: bool) -> dict:
     n, h, v = (512, 256, 8192) if quick else (4096, 512, 32768) if device == "cpu" else (8192, 4096, 128256)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     rng = torch.Generator(device).manual_seed(0)
-    draw = lambda *shape, scale: (torch.randn(*shape, generator=rng, device=device) * scale).to(dtype)
+    def draw(*shape, scale):
+        return (torch.randn(*shape, generator=rng, device=device) * scale).to(dtype)
     x, xt = draw(n, h, scale=1), draw(n, h, scale=1)                   # [N, H]; logits get standard deviation 3
     w, wt = draw(v, h, scale=3 / h ** 0.5), draw(v, h, scale=3 / h ** 0.5)     # [V, H]
     rows = min(n, 2**28 // (2 * 4 * v))                                # of a chunk: two [rows, V] in float32
@@ -87,7 +88,8 @@ def loss_contenders(device: str, quick: bool) -> dict:
 
     def checkpointed(a, b):
         from torch.utils.checkpoint import checkpoint
-        chunk = lambda a, t, b: token_divergence(a @ b.T, t @ wt.T).sum()
+        def chunk(a, t, b):
+            return token_divergence(a @ b.T, t @ wt.T).sum()
         return sum(checkpoint(chunk, *pair, b, use_reentrant=False) for pair in zip(a.split(rows), xt.split(rows))) / n
 
     compiled = torch.compile(eager)
@@ -359,7 +361,8 @@ def table(found: dict) -> str:
                 lines.append(f"  {name:<48} not measured: {row['left_out']}")
                 continue
             middle = statistics.median(cost[name])
-            ratio = lambda other: statistics.median(a / b for a, b in zip(cost[name], cost[other]))
+            def ratio(other):
+                return statistics.median(a / b for a, b in zip(cost[name], cost[other]))
             floor = next((f"{ratio(other):8.2f}" for other in names if "floor" in other), " " * 8)
             value = f"{1 / middle:9,.0f}" if unit == "tokens/s" else f"{1000 * middle:9,.0f}"
             spread = 50 * (max(cost[name]) - min(cost[name])) / middle

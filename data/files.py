@@ -1,4 +1,5 @@
 """Files that are whole or not there: every result of a run is written through here."""
+
 import os
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,12 +1,17 @@
-"""How this project's solutions are written: relations ("a = b × c") and the answer line ("Answer: 12 N")."""
+"""How this project's solutions are written: relations ("a = b × c") and the answer line ("Answer:
+12 N").
+"""
+
 import re
 from fractions import Fraction
 
 
 def canonical(relation: str) -> tuple | None:
-    """A relation up to the order of factors and summands: equal for "a = b × c" and "a = c × b". None if it is none.
+    """A relation up to the order of factors and summands: equal for "a = b × c" and "a = c × b".
+    None if it is none.
 
-    Only one level is sorted: a right side with brackets, and a product within a sum, count as they are written.
+    Only one level is sorted: a right side with brackets, and a product within a sum, count as they
+    are written.
     """
     left, _, right = (side.strip() for side in relation.partition(" = "))
     if not left or not right:
@@ -14,7 +19,9 @@ def canonical(relation: str) -> tuple | None:
     if "(" in right:  # pieces that cross a bracket must not be moved
         return left, right
     do, undo = "+−" if re.search(" [+−] ", right) else "×÷"
-    terms = re.split(f" ([{do}{undo}]) ", f" {do} {right}")[1:]  # operator, term, operator, term, ...
+    terms = re.split(f" ([{do}{undo}]) ", f" {do} {right}")[
+        1:
+    ]  # operator, term, operator, term, ...
     done = sorted(term.strip() for op, term in zip(terms[::2], terms[1::2]) if op == do)
     undone = sorted(term.strip() for op, term in zip(terms[::2], terms[1::2]) if op == undo)
     return left, do, tuple(done), tuple(undone)
@@ -40,5 +47,9 @@ def final_answer(text: str) -> tuple[Fraction, str] | None:
 
 
 def correct(completion: str, answer: str) -> bool:
-    """Exact match of value and unit with the reference answer ("12 N"); False if that is not a number and a unit."""
-    return final_answer(completion) is not None and final_answer(completion) == final_answer("Answer: " + answer)
+    """Exact match of value and unit with the reference answer ("12 N"); False if that is not a
+    number and a unit.
+    """
+    return final_answer(completion) is not None and final_answer(completion) == final_answer(
+        "Answer: " + answer
+    )

@@ -1,14 +1,18 @@
 """The science: 64 real laws as a plain table, and the two-step chains between them.
 
-A law is one relation between named quantities, written for its usual subject ("force = mass × acceleration"),
-with a unit for each quantity, four one-sentence scenes that say nothing about the answer, and where it comes from.
-The last scene of a law is held out: only the hard test set uses it. `problems.py` solves each relation for each of
-its quantities. Units are chosen so that whole numbers from 2 to 12 are plausible values and no
-conversion factor hides in a relation (kN × ms is N·s); `values` says where another range is.
+A law is one relation between named quantities, written for its usual subject ("force = mass ×
+acceleration"), with a unit for each quantity, four one-sentence scenes that say nothing about the
+answer, and where it comes from. The last scene of a law is held out: only the hard test set uses
+it. `problems.py` solves each relation for each of its quantities. Units are chosen so that whole
+numbers from 2 to 12 are plausible values and no conversion factor hides in a relation (kN × ms is
+N·s); `values` says where another range is.
 
-`new=True` marks the laws that stage 0 half understands and the rubrics of stage II teach: four of each field.
+`new=True` marks the laws that stage 0 half understands and the rubrics of stage II teach: four of
+each field.
 """
-from dataclasses import dataclass, field as dataclass_field
+
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 
 FIELDS = ("physics", "chemistry", "biology", "earth and space")
 TENS = tuple(range(20, 130, 10))  # for quantities that are realistic only as multiples of ten
@@ -18,7 +22,9 @@ TENS = tuple(range(20, 130, 10))  # for quantities that are realistic only as mu
 class Law:
     name: str
     field: str
-    relation: str  # "target = a × b ÷ c", "target = ½ × a × b²", "target = a + b" or "target = a − b"
+    relation: (
+        str  # "target = a × b ÷ c", "target = ½ × a × b²", "target = a + b" or "target = a − b"
+    )
     units: tuple[str, ...]  # one for each quantity, in the order of the relation
     scenes: tuple[str, ...]  # three for training, the last one for the hard test set
     source: str
@@ -31,6 +37,7 @@ def _law(field, name, relation, units, *scenes, source, new=False, **values):
     return Law(name, field, relation, tuple(units.split(", ")), scenes, source, new, values)
 
 
+# fmt: off
 LAWS = (
     # ------------------------------------------------------------------------------------------------ physics
     _law("physics", "uniform motion", "distance = speed × time", "m, m/s, s",
@@ -330,12 +337,16 @@ LAWS = (
          "An ice cap thins during a warm spell.", "Snow melts on a glacier during a warm spell.",
          source="degree-day model", new=True),
 )
+# fmt: on
 BY_NAME = {law.name: law for law in LAWS}
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Two laws that share a quantity: `first` is solved for `link`, which then stands for `as_` in `second`."""
+    """Two laws that share a quantity: `first` is solved for `link`, which then stands for `as_` in
+    `second`.
+    """
+
     first: str
     second: str
     link: str
@@ -358,6 +369,7 @@ def _chain(first, second, link, target, scene, hard=False):
     return Chain(first, second, link, as_ or link, target, scene, hard)
 
 
+# fmt: off
 CHAINS = (
     # known laws, for stage 0
     _chain("Newton's second law", "work", "force", "work", "A crate is pushed over smooth ice."),
@@ -408,3 +420,4 @@ CHAINS = (
     _chain("residence time", "molar concentration", "reactor volume as volume", "amount",
            "A stirred tank reactor is full of a solution.", True),
 )
+# fmt: on

@@ -1,8 +1,8 @@
 """A byte-level BPE tokenizer: trained here, run by tiktoken, and never downloaded.
 
-BPE is one idea. Write the text as bytes, find the adjacent pair of tokens that occurs most often, make
-it one new token, repeat. Two walls keep the tokens sensible: text is first cut into chunks by PATTERN,
-and no token ever crosses a cut; and the special tokens have ids that no text can produce.
+BPE is one idea. Write the text as bytes, find the adjacent pair of tokens that occurs most often,
+make it one new token, repeat. Two walls keep the tokens sensible: text is first cut into chunks by
+PATTERN, and no token ever crosses a cut; and the special tokens have ids that no text can produce.
 
     ids  0 .. 255             the bytes
     ids  256 .. R - 1         the merges, in the order in which they were learned
@@ -19,7 +19,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Iterable
 
-import regex     # installed with tiktoken, which needs it too; unlike `re`, it knows \p{L}
+import regex  # installed with tiktoken, which needs it too; unlike `re`, it knows \p{L}
 import tiktoken
 
 from data.files import write_lines
@@ -28,53 +28,63 @@ from data.files import write_lines
 SPECIALS = (
     "<|pad|>",
     "<|eos|>",
-    "<|question|>", "<|rubric|>", "<|answer|>", "<|solution|>",  # each opens a section of the context
-    "<|solve|>",     # opens the completion that reasons
+    "<|question|>",
+    "<|rubric|>",
+    "<|answer|>",
+    "<|solution|>",  # each opens a section of the context
+    "<|solve|>",  # opens the completion that reasons
     "<|write_rubric|>",  # opens the completion that writes a rubric
 )
 
-# Every character falls into exactly one class (letter or mark, number, white space, anything else), and
-# each class has a branch that takes one alone, so nothing is ever dropped. No branch looks ahead or
-# behind, so tiktoken can use its linear-time regex engine.
-PATTERN = "|".join([
-    r" ?[\p{L}\p{M}](?:[/·]?[\p{L}\p{M}])*",  # a word with its leading space; a unit such as N·m or km/h is one
-    r" ?\p{Nd}",                   # one digit; the first of a number takes the space before it
-    r" ?[\p{No}\p{Nl}]",           # one other number: ² ₂ ½
-    r" ?[^\s\p{L}\p{M}\p{N}]+",    # punctuation and symbols with their leading space: " =", " ×", "°"
-    r"[\r\n]+",                    # line breaks
-    r"[^\S\r\n]+",                 # the white space that is left
-])
+# Every character falls into exactly one class (letter or mark, number, white space, anything else),
+# and each class has a branch that takes one alone, so nothing is ever dropped. No branch looks
+# ahead or behind, so tiktoken can use its linear-time regex engine.
+PATTERN = "|".join(
+    [
+        r" ?[\p{L}\p{M}](?:[/·]?[\p{L}\p{M}])*",  # a word with its leading space; a unit such as N·m or km/h is one
+        r" ?\p{Nd}",  # one digit; the first of a number takes the space before it
+        r" ?[\p{No}\p{Nl}]",  # one other number: ² ₂ ½
+        r" ?[^\s\p{L}\p{M}\p{N}]+",  # punctuation and symbols with their leading space: " =", " ×", "°"
+        r"[\r\n]+",  # line breaks
+        r"[^\S\r\n]+",  # the white space that is left
+    ]
+)
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> dict[bytes, int]:
-    """Learn up to vocab_size tokens (256 bytes + merges; SPECIALS not counted) as {token bytes: rank}.
+    """Learn up to vocab_size tokens (256 bytes + merges; SPECIALS not counted) as {token bytes:
+    rank}.
 
-    The most frequent pair is merged first; between equals, the pair of smaller bytes: the result depends
-    on nothing but the chunks and their counts. Stops early when no pair occurs at least twice.
-    Raises ValueError for vocab_size < 256, and TypeError for one str, whose items would be characters.
+    The most frequent pair is merged first; between equals, the pair of smaller bytes: the result
+    depends on nothing but the chunks and their counts. Stops early when no pair occurs at least
+    twice. Raises ValueError for vocab_size < 256, and TypeError for one str, whose items would be
+    characters.
     """
     if vocab_size < 256:
         raise ValueError(f"vocab_size must be at least 256, one id per byte; got {vocab_size}")
     if isinstance(texts, str):
         raise TypeError("texts must be an iterable of strings, not one string")
 
-    # A text of millions of chunks has only some thousand different ones: train on those, with counts.
+    # A text of millions of chunks has only some thousand different ones: train on those, with
+    # counts.
     chunks = Counter()
     for text in texts:
         chunks.update(regex.findall(PATTERN, text))
     # ("replace" is for half a surrogate pair, which Python's str can hold and UTF-8 cannot.)
-    words = [[bytes([b]) for b in chunk.encode("utf-8", "replace")] for chunk in chunks]  # lists of tokens
+    words = [
+        [bytes([b]) for b in chunk.encode("utf-8", "replace")] for chunk in chunks
+    ]  # lists of tokens
     freqs = list(chunks.values())
 
-    pair_count = Counter()         # pair -> occurrences in the corpus
+    pair_count = Counter()  # pair -> occurrences in the corpus
     pair_words = defaultdict(set)  # pair -> indices of words that hold it (or once did)
     for i, word in enumerate(words):
         for pair in zip(word, word[1:]):
             pair_count[pair] += freqs[i]
             pair_words[pair].add(i)
 
-    # The best pair is at the top of a heap. A count that changes is pushed again rather than searched
-    # for; an entry whose count is out of date is thrown away when it surfaces.
+    # The best pair is at the top of a heap. A count that changes is pushed again rather than
+    # searched for; an entry whose count is out of date is thrown away when it surfaces.
     heap = [(-count, pair) for pair, count in pair_count.items()]
     heapq.heapify(heap)
 
@@ -85,8 +95,9 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> dict[bytes, int]:
             continue
         if pair_count[pair] < 2:
             break
-        # Always a new token: merges between the same two cuts always go the same way, so no second pair
-        # ever spells it (a+bc after ab+c). For the same reason encoding repeats what training did.
+        # Always a new token: merges between the same two cuts always go the same way, so no second
+        # pair ever spells it (a+bc after ab+c). For the same reason encoding repeats what training
+        # did.
         ranks[pair[0] + pair[1]] = len(ranks)
 
         changed = set()
@@ -119,7 +130,9 @@ def _merge(word: list[bytes], pair: tuple[bytes, bytes]) -> list[bytes]:
     return out
 
 
-# The file: one line "base64(token) rank" per token, in rank order, which is tiktoken's own text format
+# The file: one line "base64(token) rank" per token, in rank order, which is tiktoken's own text
+# format
+
 
 def save_ranks(ranks: dict[bytes, int], path: str | os.PathLike) -> None:
     """Write the ranks, a line each: the token in base64 and its rank."""
@@ -128,14 +141,17 @@ def save_ranks(ranks: dict[bytes, int], path: str | os.PathLike) -> None:
 
 
 def load_ranks(path: str | os.PathLike) -> dict[bytes, int]:
-    """Read what save_ranks wrote. (tiktoken.load caches by path: after retraining it would be stale.)
+    """Read what save_ranks wrote. (tiktoken.load caches by path: after retraining it would be
+    stale.)
 
-    Raises ValueError, with the file, the line and what was expected there, if the file is malformed.
+    Raises ValueError, with the file, the line and what was expected there, if the file is
+    malformed.
     """
     ranks = {}
     with open(path, "rb") as file:
         lines = file.read().splitlines()
     for i, line in enumerate(lines):
+
         def problem(expected):
             return ValueError(f"{path}, line {i + 1}: expected {expected}, got {line[:60]!r}")
 
@@ -154,21 +170,30 @@ def load_ranks(path: str | os.PathLike) -> dict[bytes, int]:
             raise problem(f"the byte {i}, as the 256 bytes come first")
         ranks[token] = i
     if len(ranks) < 256:
-        raise ValueError(f"{path}, line {len(ranks) + 1}: expected the byte {len(ranks)}, got end of file")
+        raise ValueError(
+            f"{path}, line {len(ranks) + 1}: expected the byte {len(ranks)}, got end of file"
+        )
     return ranks
 
 
 class Tokenizer:
-    """Text <-> token ids. `id` holds the special ids by bare name: tok.id["question"], tok.id["solve"]."""
+    """Text <-> token ids. `id` holds the special ids by bare name: tok.id["question"],
+    tok.id["solve"].
+    """
 
     def __init__(self, ranks: dict[bytes, int]):
-        """Raises AssertionError (from tiktoken) if the ranks are not exactly 0 .. len(ranks) - 1."""
+        """Raises AssertionError (from tiktoken) if the ranks are not exactly 0 .. len(ranks) -
+        1.
+        """
         special_tokens = {text: len(ranks) + i for i, text in enumerate(SPECIALS)}
         self.id = {text[2:-2]: token for text, token in special_tokens.items()}
         self.pad, self.eos = self.id["pad"], self.id["eos"]
         self.vocab_size = len(ranks) + len(SPECIALS)
         self.encoding = tiktoken.Encoding(
-            "rcsd", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=special_tokens,
+            "rcsd",
+            pat_str=PATTERN,
+            mergeable_ranks=ranks,
+            special_tokens=special_tokens,
             explicit_n_vocab=self.vocab_size,
         )
 
@@ -177,11 +202,15 @@ class Tokenizer:
         return cls(load_ranks(path))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text. A literal "<|eos|>" in it stays text: special ids are only added by id."""
+        """Ids of plain text. A literal "<|eos|>" in it stays text: special ids are only added by
+        id.
+        """
         return self.encoding.encode_ordinary(text)
 
     def encode_batch(self, texts: list[str], num_threads: int = 2) -> list[list[int]]:
-        """encode() of each text. The threads are counted here because tiktoken would start eight."""
+        """encode() of each text. The threads are counted here because tiktoken would start
+        eight.
+        """
         return self.encoding.encode_ordinary_batch(texts, num_threads=num_threads)
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -206,4 +235,6 @@ def read_tokenizer(out: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(out / "data" / "tokenizer.txt")
     except FileNotFoundError:
-        raise ValueError(f"{out / 'data'}: no data yet; run `python rcsd.py data` with the same --out first") from None
+        raise ValueError(
+            f"{out / 'data'}: no data yet; run `python rcsd.py data` with the same --out first"
+        ) from None

@@ -33,6 +33,7 @@ import model
 import rcsd
 import report.explain
 import rubrics
+import step
 
 SECONDS = 20  # for one exercise: an endless loop is a mistake like any other
 
@@ -438,8 +439,8 @@ def check_4(completion_hidden):
     gpt = small_model(1)
     rows = [([1, 2, 3], [4, 5]), ([6], [7, 8, 9, 10, 11]), ([12, 13], [14])]
     with torch.no_grad():
-        alone = torch.cat([rcsd.completion_hidden(gpt, [row]) for row in rows])
-        compare(f"a small GPT, rows {rows}", completion_hidden(gpt, rows), rcsd.completion_hidden(gpt, rows))
+        alone = torch.cat([step.completion_hidden(gpt, [row]) for row in rows])
+        compare(f"a small GPT, rows {rows}", completion_hidden(gpt, rows), step.completion_hidden(gpt, rows))
         compare("the same rows; expected: each row alone, without padding", completion_hidden(gpt, rows), alone,
                 tolerance=1e-7)
 
@@ -725,7 +726,7 @@ def check_8(prompt, encode):
         ])
     y = [97, 98, 257]  # a completion's ids: carried, so they stand behind both prompts
     ids = [encode(bytes_only, prompt("ab", **more)) for more in ({}, dict(rubric=rubric))]
-    read = [rcsd.completion_hidden(Echo(), [(i, y)])[:, 0] for i in ids]
+    read = [step.completion_hidden(Echo(), [(i, y)])[:, 0] for i in ids]
     compare("completion ids [97, 98, 257] behind both prompts: the tokens before each, student (expected) and teacher",
             read[1], read[0])
 
@@ -948,7 +949,7 @@ EXERCISES = [  # number, title, file, check, the shipped functions (the learner'
     (1, "one BPE merge", "01_bpe_merge.py", check_1, (data.tokenizer._merge,)),
     (2, "causal attention with a cache", "02_attention_cache.py", check_2, (attend,)),
     (3, "a seeded sampler", "03_sampler.py", check_3, (model.sample,)),
-    (4, "the completion mask and the shift", "04_completion_mask.py", check_4, (rcsd.completion_hidden,)),
+    (4, "the completion mask and the shift", "04_completion_mask.py", check_4, (step.completion_hidden,)),
     (5, "token divergence", "05_token_divergence.py", check_5, (loss.token_divergence,)),
     (6, "its gradient by hand", "06_gradient.py", check_6, (divergence_gradient,)),
     (7, "the chunked loss", "07_chunked_loss.py", check_7, (chunked_loss,)),

@@ -16,10 +16,11 @@ from data.load import load_examples
 from data.tokenizer import encode
 from loss import CLIP_MODES, token_divergence
 from model import GPT
-from rcsd import Rollout, completion_hidden, greedy, micro_batches, rollout, write_rubrics
+from step import Rollout, completion_hidden, micro_batches, rollout
+from rcsd import greedy, write_rubrics
 from report.explain import TOP, Run, fits, log_probs, open_run, right_and_wrong, token_stats, token_text
 from rubrics import GENERIC, VERBS, Criterion, Example, Rubric, parse_rubric, prompt, satisfied
-from trainer import PRESETS, Settings
+from trainer.settings import PRESETS, Settings
 
 PANEL = 100              # questions of the teacher's panel
 TAIL_K = 20              # the student's mass outside this many most likely tokens of the teacher is its tail

@@ -25,9 +25,6 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
-if __name__ == "__main__":  # `python study/sweep.py` starts in study/: let it find its siblings
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
 import torch
 from tqdm import tqdm
 
@@ -36,20 +33,16 @@ from data.load import load_examples
 from data.tokenizer import Tokenizer, encode, read_tokenizer
 from evaluate import answer_all, judge_rubrics
 from model import GPT
-from rcsd import (
-    METHODS,
-    rollout,
-    run_base,
-    run_data,
-    run_stage1,
-    run_stage2,
-    validate,
-    write_rubrics,
-)
+from rcsd import METHODS, run_stage1, run_stage2, validate, write_rubrics
+from step import rollout
+from base import run_base, run_data
 from rubrics import prompt
-from study import report
 from study import runs as table
-from trainer import PRESETS, Settings, device_of, load, load_model, share
+from study import tables
+from trainer.settings import PRESETS, Settings
+from trainer.processes import device_of
+from trainer.checkpoints import load, load_model
+from trainer.command_line import share
 
 SETS = ("known", "new", "hard")
 
@@ -256,7 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("sweep.py: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    return report.main(["--runs", str(out / "runs.jsonl"), "--out", str(out)])
+    return tables.main(["--runs", str(out / "runs.jsonl"), "--out", str(out)])
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import torch
 import loss
 import rcsd
 import rubrics
+import step
 from data.tokenizer import _merge, encode
 from report.explain import attribute
 
@@ -408,7 +409,7 @@ WRONG = [  # exercise, the wrong functions, what the message says
     (4, [hidden_with(order=True)], "order of the rows"),
     (4, [hidden_with(fed=0)], "need not be read"),
     (4, [padded_on_the_left], "Padded on the left"),
-    (4, [lambda model, rows: rcsd.completion_hidden(model, rows)[None]], "an axis too many"),
+    (4, [lambda model, rows: step.completion_hidden(model, rows)[None]], "an axis too many"),
     (5, [divergence_with(lambda s, t, b, tau: D(s, t, beta=1 - b, temperature=tau))], "teacher are swapped"),
     (5, [divergence_with(lambda s, t, b, tau: D(s, t, beta=b))], "divide both logits"),
     (5, [divergence_with(lambda s, t, b, tau: D(s, t, beta=b, temperature=tau).mean())], "mean over the tokens"),
@@ -648,7 +649,7 @@ def test_every_bug_has_an_answer_and_its_pointers_hold():
 
 def test_the_commands_of_the_investigations_are_accepted():
     """Each command parses with today's settings. Nothing is trained."""
-    from trainer import settings_from, settings_parser
+    from trainer.command_line import settings_from, settings_parser
     text = (FOLDER / "INVESTIGATIONS.md").read_text(encoding="utf-8")
     shared, = re.findall(r'^run\(\) .*python rcsd\.py (stage2 .*) --out out/"\$@"; }$', text, re.M)
     commands = re.findall(r"^run (\S+ --.*)", text, re.M)

@@ -28,7 +28,8 @@ from data.tokenizer import Tokenizer, encode, read_tokenizer, train_bpe
 from loss import token_divergence
 from report import explain, page, panels, picture
 from rubrics import Criterion, Example, Rubric, prompt
-from trainer import Settings, load, save
+from trainer.settings import Settings
+from trainer.checkpoints import load, save
 
 TINY = dict(base_rows=300, stage1_questions=16, stage2_questions=16, test_questions=12, vocab_size=400, base_steps=6,
             base_tokens=1024, stage1_steps=3, stage2_steps=3, batch=4, n_embd=32, n_head=2, n_kv_head=1, head_dim=16,

@@ -16,18 +16,12 @@ from base import Muon, bucketed, orthogonal
 from data.tokenizer import Tokenizer, encode, train_bpe
 from loss import token_divergence
 from model import GPT, GPTConfig
-from rcsd import (
-    Rollout,
-    completion_hidden,
-    distillation,
-    micro_batches,
-    policy_gradient_loss,
-    set_advantages,
-    sft_loss,
-    update,
-)
+from step import (Rollout, completion_hidden, distillation, micro_batches, policy_gradient_loss, sft_loss, update)
+from rcsd import set_advantages
 from rubrics import Criterion, Rubric, prompt
-from trainer import PRESETS, Settings, load, save, seed_for, train
+from trainer.settings import PRESETS, Settings, seed_for
+from trainer.checkpoints import load, save
+from trainer.loop import State, train
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = dict(base_rows=300, stage1_questions=24, stage2_questions=24, test_questions=8, vocab_size=400, base_steps=6,
@@ -576,7 +570,7 @@ def test_the_best_of_the_validated_checkpoints_is_kept(tmp_path):
                 student.head_weight.fill_(step)
             return {"loss": 0.0, "tokens": 1}
         settings = Settings(eval_every=1, save_seconds=0)
-        return train("stage2", out, student, take_step, 4, [torch.optim.SGD(student.parameters())], 1, settings, resume,
+        return train("stage2", State(student, [torch.optim.SGD(student.parameters())]), take_step, 4, 1, out, settings, resume,
                      validate=lambda model: {"valid": scores[int(model.head_weight[0, 0])]})
 
     assert train_some(tmp_path / "whole").head_weight[0, 0] == 1
@@ -598,7 +592,7 @@ def test_the_learning_rate_rises_stays_and_falls(tmp_path):
     def take_step(step):
         used.append([optimizer.param_groups[0]["lr"] for optimizer in optimizers])
         return {"loss": 0.0, "tokens": 1}
-    train("stage2", tmp_path, student, take_step, 8, optimizers, 2, Settings(), False)
+    train("stage2", State(student, optimizers), take_step, 8, 2, tmp_path, Settings(), False)
     factors = [0.5, 1, 1, 1, 1, 0.75, 0.5, 0.25]
     assert used == [[pytest.approx(4 * f), pytest.approx(0.1 * f)] for f in factors]
     log = [json.loads(line) for line in (tmp_path / "stage2.jsonl").read_text().splitlines()]

@@ -7,7 +7,7 @@ import pytest
 from study.runs import FULL, QUICK, RUNS, TABLES, Plan, Run
 from study.sweep import Study
 from rcsd import METHODS
-from trainer import Settings
+from trainer.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = dict(base_rows=300, stage1_questions=24, stage2_questions=24, test_questions=24, vocab_size=400, base_steps=4,

@@ -1,0 +1,243 @@
+"""One step of any stage: sample completions, take the loss on their tokens, update the student.
+
+    rollouts   the student's samples, each with what the teacher sees        `rollout`
+    loss       of each token: sft_loss, distillation or policy_gradient_loss
+    step       the loss divided by the tokens of the whole step, backward, optimizer    `update`
+
+Student and teacher logits belong to the same token because both are read by `completion_hidden`
+from the same ids.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from data.tokenizer import Tokenizer
+from fused_loss import distillation_loss
+from model import GPT, Completion, batch_by_tokens, generate
+from rubrics import Example
+from trainer.processes import gather, shard, sum_gradients
+from trainer.settings import Settings, seed_for
+
+
+# -------------------------------------------------------------------------------------- the rollout
+@dataclass
+class Rollout:
+    """One completion of a step: `update` learns from nothing else."""
+
+    prompt: list[int]
+    """What the student sees."""
+    completion: list[int]
+    """The tokens that the loss is on; never decoded and encoded again."""
+    teacher_prompt: list[int] | None = None
+    """What the teacher sees; None: there is no teacher."""
+    truncated: bool = False
+    """The completion met the length limit before its EOS."""
+    example: Example | None = None
+    """The question that it answers; None in stage 0."""
+    weights: list[float] | None = None
+    """Of the completion's tokens in sft_loss; None: 1 each."""
+    advantage: float = 0.0
+    """Of the whole completion, for GRPO."""
+    old_logprobs: torch.Tensor | None = None
+    """[n] of the tokens under the policy that sampled them; set when a batch is first used."""
+
+
+def rollout(
+    student: GPT, prompts: list[list[int]], tokenizer: Tokenizer, settings: Settings, *purpose
+) -> list[Completion]:
+    """One sample of the student for each prompt, from the distribution that the loss uses.
+
+    `purpose` (stage, step, ...) is the seed: the noise of a sample depends on it and on the
+    sample's place alone.
+    """
+    generator = torch.Generator().manual_seed(seed_for(settings, *purpose))
+    noise = torch.rand(
+        len(prompts), settings.max_new_tokens, dtype=torch.float64, generator=generator
+    )
+    completions = generate(
+        student,
+        shard(prompts),
+        max_new_tokens=settings.max_new_tokens,
+        eos=tokenizer.eos,
+        temperature=settings.temperature,
+        noise=shard(noise).to(student.head_weight.device),
+    )
+    return gather(completions)
+
+
+# --------------------------------------------------------------------------------- the token losses
+def completion_hidden(model: GPT, rows: list[tuple[list[int], list[int]]]) -> torch.Tensor:
+    """Hidden states [N, n_embd] from which the N completion tokens of (prompt, completion) rows are
+    predicted.
+
+    A token is predicted one position before it. So the last prompt position comes along, and the
+    last token is never fed. Padding stands on the right, where causal attention cannot see it.
+    """
+    device = model.head_weight.device
+    ids = [context + completion[:-1] for context, completion in rows]
+    longest = max(map(len, ids))
+    padded = torch.tensor(
+        [row + [0] * (longest - len(row)) for row in ids], device=device
+    )  # [B, T]
+    positions = []  # b * T + t of each predicting position
+    for b, (context, completion) in enumerate(rows):
+        first = b * longest + len(context) - 1
+        positions.extend(range(first, first + len(completion)))
+    return model(padded, positions=torch.tensor(positions, device=device))  # [N, n_embd]
+
+
+def sft_loss(
+    student: GPT, teacher: None, batch: list[Rollout], num_tokens: float, settings: Settings
+):
+    """-log p_S(y_t), times the token's weight: the completion is the target. Stage 0 and supervised
+    distillation.
+    """
+    hidden = completion_hidden(student, [(r.prompt, r.completion) for r in batch])  # [N, n_embd]
+    targets = torch.tensor([i for r in batch for i in r.completion], device=hidden.device)  # [N]
+    weights = [w for r in batch for w in r.weights or [1.0] * len(r.completion)]
+    weights = torch.tensor(weights, device=hidden.device)  # [N]
+    nll = F.cross_entropy(
+        (hidden @ student.head_weight.T).float(), targets, reduction="none"
+    )  # [N]
+    return nll @ weights / num_tokens, {}
+
+
+def distillation(
+    student: GPT, teacher: GPT, batch: list[Rollout], num_tokens: float, settings: Settings
+):
+    """D(p_T || p_S): the teacher reads the same completion after another prompt. RCSD, OPSD and
+    stage I.
+    """
+    hidden = completion_hidden(student, [(r.prompt, r.completion) for r in batch])  # [N, n_embd]
+    with (
+        torch.no_grad()
+    ):  # after the student: casts that autocast caches here would carry no gradient
+        teacher_hidden = completion_hidden(
+            teacher, [(r.teacher_prompt, r.completion) for r in batch]
+        )
+    loss, stats = distillation_loss(
+        hidden,
+        student.head_weight,
+        teacher_hidden,
+        teacher.head_weight,
+        **settings.divergence(),
+        denominator=num_tokens,
+        return_stats=True,
+    )
+    return loss, {
+        "entropy": stats.student_entropy,
+        "teacher_entropy": stats.teacher_entropy,
+        "clipped": stats.clipped,
+        "gradient_flipped": stats.gradient_flipped,
+    }
+
+
+def policy_gradient_loss(
+    student: GPT, teacher: GPT | None, batch: list[Rollout], num_tokens: float, settings: Settings
+):
+    """-min(ratio A, clip(ratio, 1 - eps, 1 + eps) A), ratio = p_S(y_t) / p_old(y_t): the clipped
+    policy gradient.
+
+    Without a teacher, A is the rollout's advantage, the same on all its tokens: GRPO as in
+    DeepSeekMath (2402.03300, outcome rewards) with two published changes. There is no KL penalty.
+    And, from DAPO (2503.14476), the sum over tokens is divided by the tokens of the step, so a long
+    wrong answer is not favoured (there: 1 / |y| an answer).
+
+    With a teacher, A_t = log p_T(y_t) - log p_S(y_t): reverse KL as a policy gradient. Given y_<t,
+    the mean of -A_t grad log p_S(y_t) over y_t ~ p_S is the gradient of KL(p_S || p_T), which
+    --beta 1 has without the noise.
+
+    On the first use of a batch the ratio is 1: only --updates-per-batch above 1 ever clips it.
+    """
+    device = student.head_weight.device
+    targets = torch.tensor([i for r in batch for i in r.completion])[:, None].to(device)  # [N, 1]
+
+    def read(model, rows):  # log probabilities [N, V] and that of the sampled token [N]
+        logits = (completion_hidden(model, rows) @ model.head_weight.T).float()  # [N, V]
+        all_logprobs = logits.div(settings.temperature).log_softmax(-1)
+        return all_logprobs, all_logprobs.gather(-1, targets)[:, 0]
+
+    all_logprobs, logprobs = read(student, [(r.prompt, r.completion) for r in batch])
+    if batch[0].old_logprobs is None:
+        lengths = [len(r.completion) for r in batch]
+        for r, old in zip(batch, logprobs.detach().split(lengths)):
+            r.old_logprobs = old
+    old_logprobs = torch.cat([r.old_logprobs for r in batch])  # [N]
+    if teacher is not None:
+        with torch.no_grad():
+            teacher_logprobs = read(teacher, [(r.teacher_prompt, r.completion) for r in batch])[1]
+            advantage = teacher_logprobs - old_logprobs  # [N]
+    else:
+        advantage = torch.tensor([r.advantage for r in batch for _ in r.completion], device=device)
+    ratio = (logprobs - old_logprobs).exp()  # [N]
+    clipped = ratio.clamp(1 - settings.clip_eps, 1 + settings.clip_eps) * advantage  # [N]
+    loss = -torch.minimum(ratio * advantage, clipped).sum() / num_tokens
+    entropy = -(all_logprobs.detach().exp() * all_logprobs.detach()).sum(-1)  # [N]
+    return loss, {"entropy": entropy, "clipped": clipped < ratio * advantage}
+
+
+# --------------------------------------------------------------------------------------- the update
+def micro_batches(rollouts: list[Rollout], tokens: int) -> Iterator[list[Rollout]]:
+    """Rollouts of similar length together, at most `tokens` padded tokens (but at least one
+    rollout) at a time.
+    """
+    by_length = sorted(rollouts, key=lambda r: len(r.prompt) + len(r.completion))
+    return batch_by_tokens(by_length, tokens, padded_length)
+
+
+def padded_length(r: Rollout) -> int:
+    """Tokens of the longer of its two sequences, the student's and the teacher's."""
+    return len(r.completion) + max(len(r.prompt), len(r.teacher_prompt or ()))
+
+
+def update(
+    loss_fn: Callable,
+    student: GPT,
+    teacher: GPT | None,
+    rollouts: list[Rollout],
+    optimizers: list,
+    settings: Settings,
+) -> dict[str, float]:
+    """One optimizer step. Returns the loss and the measures of `loss_fn`, means over tokens, in
+    nats.
+
+    `loss_fn` is sft_loss, distillation or policy_gradient_loss: from a micro-batch to its loss and
+    {name: [N]}. The sum over micro-batches is divided by the completion tokens of the whole step.
+    So the micro-batch size changes nothing, and a token of a long answer weighs as much as one of a
+    short answer.
+    """
+    rollouts = [r for r in rollouts if r.completion]
+    num_tokens = sum(sum(r.weights) if r.weights else len(r.completion) for r in rollouts)
+    sums, device = {"loss": 0.0}, student.head_weight.device
+    mine = shard(sorted(rollouts, key=lambda r: len(r.prompt) + len(r.completion)))
+    for batch in micro_batches(mine, settings.micro_tokens):
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.dtype == "bfloat16"):
+            loss, measures = loss_fn(student, teacher, batch, num_tokens, settings)
+        loss.backward()
+        sums["loss"] += loss.item()
+        for name, values in measures.items():
+            sums[name] = sums.get(name, 0.0) + values.float().sum().item() / num_tokens
+    sum_gradients(list(student.parameters()))
+    parts = gather([sums])
+    sums = {name: sum(part.get(name, 0.0) for part in parts) for name in max(parts, key=len)}
+    if num_tokens:
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    return sums
+
+
+def lengths(rollouts: list[Rollout]) -> dict[str, float]:
+    """For the log: completion tokens of a step, their mean per rollout, and the share of truncated
+    rollouts.
+    """
+    tokens, rows = sum(len(r.completion) for r in rollouts), max(1, len(rollouts))
+    return {
+        "tokens": tokens,
+        "length": tokens / rows,
+        "truncated": sum(r.truncated for r in rollouts) / rows,
+    }

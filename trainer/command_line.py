@@ -1,0 +1,124 @@
+"""What rcsd.py and evaluate.py share on the command line: flags, the output folder, errors in one
+line.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+
+from trainer.processes import rank_and_size
+from trainer.settings import PRESETS, Settings
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")  # one line, without the usage
+
+
+GROUPS = {  # of --help, by the first stage whose result a setting changes
+    "data": "data",
+    "base": "stage 0 and the model",
+    "stage1": "stages I and II",
+    "stage2": "stage II alone",
+    "": "this machine; the result does not depend on them",
+}
+
+
+def settings_parser(description: str) -> Parser:
+    """A parser with a flag for each setting, in groups, and the flags that say which run is
+    meant.
+    """
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--preset", choices=("auto", *PRESETS), default="auto", help="auto: gpu with CUDA, else cpu"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="output folder (default out/PRESET)"
+    )
+    parser.add_argument(
+        "--from",
+        type=Path,
+        metavar="DIR",
+        dest="source",
+        help="a finished run whose data, base model and learned rubrics this one shares",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with what is in the output folder"
+    )
+    groups = {stage: parser.add_argument_group(title) for stage, title in GROUPS.items()}
+    for f in fields(Settings):
+        groups[f.metadata["stage"]].add_argument(
+            "--" + f.name.replace("_", "-"),
+            type=f.type,
+            choices=f.metadata["choices"],
+            metavar=None if f.metadata["choices"] else "X",
+            help=f"{f.metadata['help']} ({f.default!r} in preset cpu)".replace("%", "%%"),
+        )
+    return parser
+
+
+def settings_from(args: argparse.Namespace) -> tuple[Path, Settings]:
+    """The output folder, and the preset with the flags that were given on top of it."""
+    gpu = torch.cuda.is_available() and args.device != "cpu"
+    preset = args.preset if args.preset != "auto" else "gpu" if gpu else "cpu"
+    given = {
+        f.name: getattr(args, f.name) for f in fields(Settings) if getattr(args, f.name) is not None
+    }
+    return args.out or Path("out") / preset, Settings(**{**PRESETS[preset], **given})
+
+
+def exit_code(program: str, action: Callable[[], None]) -> int:
+    """Run a command line's action; what a user can mend becomes one line on stderr and the code
+    2.
+    """
+    try:
+        action()
+    except (ValueError, OSError) as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except torch.OutOfMemoryError:
+        print(
+            f"{program}: out of GPU memory; try a smaller --micro-tokens or --batch",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print(
+            f"{program}: interrupted; the same command with --resume goes on from the last checkpoint",
+            file=sys.stderr,
+        )
+        return 130
+    except RuntimeError as error:
+        if rank_and_size()[1] == 1:
+            raise
+        print(
+            f"{program}: rank {rank_and_size()[0]}: another process of this run has ended "
+            f"({str(error).splitlines()[0]}); the same command with --resume goes on from the last checkpoint",
+            file=sys.__stderr__,
+        )
+        return 1
+    return 0
+
+
+BEFORE_STAGE2 = ("data", "base.pt", "base.jsonl", "stage1.pt", "stage1.jsonl", "rubrics.jsonl")
+
+
+def share(source: Path, out: Path, names: tuple[str, ...] = BEFORE_STAGE2) -> None:
+    """Links in `out` to these results of the run in `source`, where `out` has none of its own.
+
+    Raises ValueError if `source` has no data or is `out`.
+    """
+    if not (source / "data" / "tokenizer.txt").exists():
+        raise ValueError(
+            f"--from {source}: no run there; expected a folder that `rcsd.py data` wrote"
+        )
+    if source.resolve() == out.resolve():
+        raise ValueError(f"--from {source} and --out are the same folder")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if (source / name).exists() and not (out / name).exists():
+            (out / name).symlink_to((source / name).resolve())

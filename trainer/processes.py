@@ -1,0 +1,72 @@
+"""One process or several.
+
+`torchrun --nproc_per_node=N rcsd.py ...`: every process holds the whole model and draws the same
+questions. It samples and scores its shard of the rows. Rank 0 writes. With one process these
+functions do nothing.
+"""
+
+import os
+import sys
+
+import torch
+import torch.distributed as dist
+
+from trainer.settings import Settings
+
+
+def device_of(settings: Settings) -> torch.device:
+    """Raises ValueError for --device cuda without a GPU."""
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: this machine has no usable GPU; expected cpu or auto")
+    if settings.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    torch.cuda.set_device(device)
+    return device
+
+
+def rank_and_size() -> tuple[int, int]:
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def join_processes(settings: Settings) -> None:
+    """Join the processes that torchrun started, if it did. All but rank 0 are silent."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device_of(settings).type == "cuda" else "gloo")
+        if dist.get_rank():
+            sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")
+
+
+def shard(rows):
+    """The rows of this process: every `size`-th."""
+    rank, size = rank_and_size()
+    return rows[rank::size]
+
+
+def gather(rows: list) -> list:
+    """What `shard` took apart, whole again and in order, on every process."""
+    rank, size = rank_and_size()
+    if size == 1:
+        return rows
+    parts = [None] * size
+    dist.all_gather_object(parts, rows)
+    whole = [None] * sum(map(len, parts))
+    for start, part in enumerate(parts):
+        whole[start::size] = part
+    return whole
+
+
+def sum_gradients(parameters: list[torch.Tensor]) -> None:
+    """Add up the gradients of all processes; a process without rows adds zeros."""
+    if rank_and_size()[1] > 1:
+        flat = torch.cat(
+            [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
+        )
+        dist.all_reduce(flat)
+        for p, part in zip(parameters, flat.split([p.numel() for p in parameters])):
+            p.grad = part.view_as(p).clone()
+
+
+def wait_for_all() -> None:
+    if rank_and_size()[1] > 1:
+        dist.barrier()

@@ -1,8 +1,7 @@
-"""Where the base model comes from: stage 0, a GPT trained from scratch on questions, solutions and
-rubrics.
+"""Where the base model comes from: stage 0, a GPT trained from scratch on the generated corpus.
 
-In order: its data, its rows, its weights before the first step, its optimizers, and the loop, whose
-`update` is that of the stages after it.
+In order: the data, the first weights, the rows and their batches, the loop, and the optimizer Muon.
+A step is the `update` of the later stages, with rollouts from a file.
 """
 
 import json
@@ -61,8 +60,8 @@ def read_corpus(
 ) -> list[tuple[list[int], int]]:
     """The rows of base.jsonl that fit into the context: (token ids, where the completion starts).
 
-    A row is context sections, then a completion section, then EOS. Raises ValueError if no row
-    fits.
+    A row is context sections, then a completion section, then EOS.
+    Raises ValueError if no row fits.
     """
     rows = []
     with open(path, encoding="utf-8") as file:
@@ -81,7 +80,10 @@ def base_optimizers(model: GPT, settings: Settings) -> list[torch.optim.Optimize
     """Muon for the matrices of the blocks, AdamW for embedding, head and norms."""
     matrices, others = [], []
     for name, parameter in model.named_parameters():
-        (matrices if parameter.dim() == 2 and "embed" not in name else others).append(parameter)
+        if parameter.dim() == 2 and "embed" not in name:
+            matrices.append(parameter)
+        else:
+            others.append(parameter)
     return [
         Muon(matrices, lr=settings.base_lr),
         torch.optim.AdamW(others, lr=settings.base_lr / 5, betas=(0.9, 0.98), weight_decay=0.0),
@@ -89,23 +91,27 @@ def base_optimizers(model: GPT, settings: Settings) -> list[torch.optim.Optimize
 
 
 def bucketed(rows: list[list[int]], tokens: int, seed: int) -> list[list[int]]:
-    """One epoch: every row's index once, in batches of rows of similar length, at most `tokens`
-    padded tokens each.
+    """One epoch in batches: every row's index once, rows of similar length together.
+
+    A batch has at most `tokens` tokens, padding counted.
     """
     rng, batches = random.Random(seed), []
+
+    def length(i: int) -> int:
+        return len(rows[i])
+
     order = rng.sample(range(len(rows)), len(rows))
-    for start in range(
-        0, len(order), 4096
-    ):  # sort within a window only, so that neighbours differ between epochs
-        length = lambda i: len(rows[i])
-        batches += batch_by_tokens(sorted(order[start : start + 4096], key=length), tokens, length)
+    for start in range(0, len(order), 4096):  # sorted in windows: neighbours differ by epoch
+        window = sorted(order[start : start + 4096], key=length)
+        batches += batch_by_tokens(window, tokens, length)
     rng.shuffle(batches)
     return batches
 
 
 def run_base(out: Path, settings: Settings, resume: bool) -> None:
-    """Stage 0: `update` on rollouts that come from the corpus. base.py has the model, the rows and
-    the optimizers.
+    """Stage 0: next-token prediction on the corpus. Prompt tokens count a little.
+
+    Raises ValueError for data of other settings.
     """
     tokenizer, device, mark = read_tokenizer(out), device_of(settings), out / "data" / "data.json"
     if mark.exists():
@@ -114,17 +120,16 @@ def run_base(out: Path, settings: Settings, resume: bool) -> None:
     ids = [row for row, _ in rows]
     student = new_model(tokenizer.vocab_size, settings).to(device)
     print(
-        f"base: {count_parameters(student):,} parameters, {len(rows):,} rows, {sum(map(len, ids)):,} tokens, "
-        f"{device}, {torch.get_num_threads()} threads"
+        f"base: {count_parameters(student):,} parameters, {len(rows):,} rows, "
+        f"{sum(map(len, ids)):,} tokens, {device}, {torch.get_num_threads()} threads"
     )
     optimizers = base_optimizers(student, settings)
     batches = []
 
     def collect(step: int) -> list[Rollout]:
         while len(batches) <= step:  # one epoch more
-            batches.extend(
-                bucketed(ids, settings.base_tokens, seed_for(settings, "epoch", len(batches)))
-            )
+            seed = seed_for(settings, "epoch", len(batches))
+            batches.extend(bucketed(ids, settings.base_tokens, seed))
         rollouts = []
         for i in batches[step]:
             row, start = rows[i]
@@ -134,10 +139,8 @@ def run_base(out: Path, settings: Settings, resume: bool) -> None:
 
     def take_step(step: int) -> dict:
         rollouts = collect(step)
-        return {
-            **update(sft_loss, student, None, rollouts, optimizers, settings),
-            **lengths(rollouts),
-        }
+        row = update(sft_loss, student, None, rollouts, optimizers, settings)
+        return row | lengths(rollouts)
 
     state = State(student, optimizers)
     train("base", state, take_step, settings.base_steps, 50, out, settings, resume)
@@ -145,8 +148,9 @@ def run_base(out: Path, settings: Settings, resume: bool) -> None:
 
 # ------------------------------------------------------------------------------------ the optimizer
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is made orthogonal (https://kellerjordan.github.io/posts/muon), for
-    matrices [out, in].
+    """Momentum whose update is made orthogonal, for matrices [out, in].
+
+    Source: https://kellerjordan.github.io/posts/muon.
 
     torch.optim.Muon but for its rounding: that one computes in bfloat16, which takes two thirds of
     a step of stage 0 on a processor without it. Here: float32 on a CPU, bfloat16 on CUDA, and
@@ -176,9 +180,11 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(x: torch.Tensor) -> torch.Tensor:
-    """Matrices [n, rows, columns] with the same singular vectors and values near 1: divided by the
-    norm, then three Newton-Schulz steps x <- a x + b (x x') x + c (x x')^2 x. They bring every
-    singular value above 0.013 of the norm to between 0.5 and 1.21, smaller ones part of the way.
+    """Matrices [n, rows, columns] with the same singular vectors and all singular values near 1.
+
+    Three Newton-Schulz steps x <- a x + b (x x') x + c (x x')^2 x, after a division by the
+    norm, bring every singular value above 0.013 of the norm to between 0.5 and 1.21, and smaller
+    ones part of the way.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x, tall = x.to(torch.bfloat16) if x.is_cuda else x, x.shape[1] > x.shape[2]

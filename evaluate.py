@@ -1,10 +1,8 @@
-"""What a finished run means: greedy accuracy of base, teacher and student on each test set, and the
-rubrics of stage I.
+"""What a finished run means: accuracy of base, teacher and student, and the quality of rubrics.
 
-    python evaluate.py --preset cpu                          # prints the table; writes results.json and report.html in out/cpu
-    python evaluate.py --summary out/cpu out/seed1 out/seed2 # mean and spread of runs with
-    different seeds
-    python evaluate.py explain --question "..." --rubric FILE  # which criterion moves which token of an answer
+    python evaluate.py --preset cpu      # the table; writes results.json and report.html in out/cpu
+    python evaluate.py --summary out/cpu out/seed1 out/seed2    # mean and spread of several seeds
+    python evaluate.py explain --question "..." --rubric FILE   # which criterion moves which token
 
 Accuracy is exact: value and unit of the "Answer:" line. The teacher is the base model with a rubric
 in its context: what it gets right is the ceiling of what a fixed teacher can teach. The student
@@ -58,8 +56,9 @@ def answer_all(
     note="",
     solutions=False,
 ) -> list[dict]:
-    """Greedy answers: {"id", "group", "kind", "text", "correct", "score", "truncated"} for each
-    question.
+    """Greedy answers to the questions, a dict each.
+
+    Its keys: id, group, kind, text, correct, score, truncated, length.
 
     `rubrics` (by question id) puts a rubric into the context, `solutions` the reference solution.
     `score` is the reference rubric's RaR score.
@@ -93,8 +92,7 @@ def answer_all(
 
 
 def judge_rubrics(written: list[dict], examples: list[Example]) -> tuple[dict, dict[str, Rubric]]:
-    """Stage I's measures by group, and the rubrics for a teacher (an invalid one falls back to the
-    generic rubric).
+    """Stage I's measures by group, and the rubrics for a teacher by question id.
 
     valid: the text parses. key: its Essential criteria demand exactly the relations of the
     reference rubric.
@@ -152,7 +150,8 @@ def evaluate(out: Path, settings) -> dict:
     return {
         "settings": made,
         "parameters": count_parameters(models["base"]),
-        "machine": f"{platform.machine()}, {device}, torch {torch.__version__}, {torch.get_num_threads()} threads",
+        "machine": f"{platform.machine()}, {device}, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads",
         "questions": {g: sum(group_of(e) == g for e in examples) for g in GROUPS},
         "accuracy": {name: by_group(rows, "correct") for name, rows in answers.items()},
         "score": {name: by_group(rows, "score") for name, rows in answers.items()},
@@ -271,8 +270,9 @@ def write_page(out: Path, name: str, report: dict) -> None:
 
 
 def write_report(out: Path, folders: list[Path], runs: list[dict], settings=None) -> None:
-    """report.json and report.html of one run or, without `settings`, of several: then what needs
-    the models is left out.
+    """Write report.json and report.html.
+
+    They are of one run or, without `settings`, of several: then what needs the models is left out.
     """
     from report import panels
 
@@ -298,8 +298,9 @@ def write_report(out: Path, folders: list[Path], runs: list[dict], settings=None
 
 
 def own_question(question: str | None, path: Path) -> tuple[str, Rubric]:
-    """What `explain` is about. Raises ValueError for a file that has no rubric, or none for this
-    question.
+    """The question and the rubric that `explain` is about.
+
+    Raises ValueError for a file that has no rubric, or none for this question.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -326,9 +327,7 @@ def own_question(question: str | None, path: Path) -> tuple[str, Rubric]:
 
 
 def explain_own(out: Path, settings, args) -> None:
-    """The command `explain`: strips and criteria of the greedy answers to a question of one's
-    own.
-    """
+    """The command `explain`: strips and criteria of the greedy answers to one question."""
     from report import explain, page, panels
 
     if not args.rubric:

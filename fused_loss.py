@@ -1,5 +1,4 @@
-"""The loss that training runs: `token_divergence` of loss.py within a memory budget, its gradient
-by hand.
+"""The loss that training runs: loss.py's `token_divergence` in bounded memory, gradient by hand.
 
 Hidden states in, one number out. Logits exist only for a chunk of tokens at a time, and each chunk
 leaves behind its part of the gradient. loss.py says what is computed; here it says how.
@@ -16,9 +15,7 @@ from loss import LossSettings, compute_dtype, divergence_terms
 
 
 class TokenStats(NamedTuple):
-    """What `distillation_loss` knows about each token; [N] each, detached, entropies and divergence
-    in nats.
-    """
+    """What `distillation_loss` knows about each token: [N] each, detached, nats where not bool."""
 
     divergence: Tensor  # before any clipping
     clipped: Tensor  # bool: the clip changed this token
@@ -45,15 +42,15 @@ def distillation_loss(
     chunk_bytes: int = 2**27,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, TokenStats]:
-    """Sum of `token_divergence` over N tokens / denominator, without ever holding logits [N, V].
-    Scalar, nats.
+    """Sum of `token_divergence` over N tokens / denominator, in nats, without logits [N, V].
 
-    student_hidden [N, Hs]   last hidden states, at the valid positions only (select first: inf * 0 is NaN)
-    student_head   [V, Hs]   output head: logits = hidden @ head.T
-    teacher_hidden [N, Ht], teacher_head [V, Ht]   the same of the teacher; never get a gradient
-    denominator              default N. With micro-batches give each the token count of the whole step: their
-                             losses, and gradients, then add up to exactly that of one large batch
-    chunk_bytes              budget for all buffers that live only during the call (see `chunk_sizes`); sets rows per chunk
+    student_hidden [N, Hs]   last hidden states of the valid positions alone (inf * 0 is NaN)
+    student_head [V, Hs]     output head: logits = hidden @ head.T
+    teacher_hidden [N, Ht]   the same for the teacher, who never gets a gradient
+    teacher_head [V, Ht]
+    denominator              default N. Micro-batches get the token count of the whole step: their
+                             losses and gradients then add up to those of one large batch
+    chunk_bytes              budget for the buffers of the call: sets the rows of a chunk
     return_stats             also return a TokenStats, from the same pass
     The other options are those of LossSettings in loss.py, as are the errors.
 
@@ -109,7 +106,9 @@ def distillation_loss(
     return (loss, stats) if return_stats else loss
 
 
-GROUPS = 8  # of a chunk, for the passes over its logits: smaller buffers, so more rows a chunk, and some of it in the cache
+# The passes over the logits take a chunk in this many groups: their buffers are smaller, so a chunk
+# has more rows, and part of a group stays in the cache.
+GROUPS_PER_CHUNK = 8
 
 
 def chunk_sizes(
@@ -123,8 +122,7 @@ def chunk_sizes(
     convert: bool,
     chunk_bytes: int,
 ) -> tuple[int, int, int]:
-    """Rows of a chunk, rows of a group and numbers of the block buffer, which together stay within
-    chunk_bytes.
+    """Rows of a chunk, rows of a group, and numbers in the block buffer: all within chunk_bytes.
 
     The matrix products take a chunk at once: logits of both models [chunk, V], their hidden states
     [chunk, Hs or Ht] twice. The passes over the logits take an eighth of it: 2 [group, V] more, or
@@ -140,7 +138,7 @@ def chunk_sizes(
         + 10 * k
         + (0 if dense else (1 + convert) * k * hs)
     )
-    group = max(1, numbers // (GROUPS * row + more))
+    group = max(1, numbers // (GROUPS_PER_CHUNK * row + more))
     return max(1, (numbers - group * more) // row), group, buffer
 
 
@@ -162,8 +160,9 @@ def _chunks(
     chunk_bytes: int,
     wanted: Wanted,
 ) -> tuple:
-    """The one pass: loss, dx for student_hidden (or None), dw for student_head (in blocks),
-    TokenStats (or None).
+    """The one pass: loss, dx for student_hidden, dw for student_head in blocks, TokenStats.
+
+    What is not wanted is None (dw: an empty list).
     """
     dtype, device = (
         compute_dtype(student_hidden, student_head, teacher_hidden, teacher_head),
@@ -187,7 +186,7 @@ def _chunks(
         chunk_bytes,
     )
     rows = math.ceil(n / math.ceil(n / rows)) if n else 1  # chunks of equal size
-    group = min(group, math.ceil(rows / GROUPS))
+    group = min(group, math.ceil(rows / GROUPS_PER_CHUNK))
     # All large buffers once, not for each chunk: on a CPU a first write to fresh memory is several
     # times slower.
     buffer, logits, work = (
@@ -247,8 +246,9 @@ def _slices(n, step):
 
 
 def _blocks(head, buffer):
-    """The rows of a head [V, H] in the buffer's dtype: (slice, rows), all at once or as many as the
-    buffer holds.
+    """Yield (slice, rows) of a head [V, H] in the buffer's dtype.
+
+    All rows at once, or as many as the buffer holds.
     """
     if head.dtype == buffer.dtype:
         yield slice(0, len(head)), head
@@ -324,8 +324,9 @@ def _rows(
 def _topk_only(
     x: Tensor, head: Tensor, z_teacher: Tensor, settings: LossSettings, dx: Tensor | None
 ):
-    """`_rows` where the student's logits of the teacher's top k are all that matters; fills dx [C,
-    Hs] or None.
+    """`_rows` on the teacher's top k alone: no other student logit is computed.
+
+    Fills dx [C, Hs] unless it is None.
     """
     z_teacher, support = z_teacher.topk(min(settings.top_k, len(head)))  # [C, k]
     w = head[support].to(x.dtype)  # [C, k, Hs]
@@ -339,8 +340,9 @@ def _topk_only(
 
 
 def _softmax(z, out=None):
-    """Probabilities [C, V] and log-sum-exp [C] of logits [C, V]. The best token is never rare: its
-    log is exact.
+    """Probabilities [C, V] and log-sum-exp [C] of logits [C, V].
+
+    The likeliest token is never rare, so its logarithm is exact.
     """
     probs = torch.softmax(z, -1, out=out)
     return probs, z.amax(-1) - probs.amax(-1).log()
@@ -352,12 +354,13 @@ def _dot(a, b):
 
 
 def _closed_form(z, z_teacher, q, lse_q, p, lse_p, beta, need_gradient):
-    """Divergence [C] in few passes over logits, probabilities [C, V] and log-sum-exps [C]; the
-    gradient goes into z.
+    """Divergence [C] from logits and probabilities [C, V] and log-sum-exps [C], in few passes.
 
-        KL(p || q) = sum_v p_v d_v - lse_p + lse_q          dL/dz = q - p           where d = z_teacher - z
+    The gradient goes into z.
+
+        KL(p || q) = sum_v p_v d_v - lse_p + lse_q      dL/dz = q - p      where d = z_teacher - z
         KL(q || p) = lse_p - lse_q - sum_v q_v d_v          dL/dz = q (sum_v q_v d_v - d)
-        JSD        = beta sum_v p_v log(p_v / m_v) + (1 - beta) sum_v q_v r_v       where r = log(q / m)
+        JSD        = beta sum_v p_v log(p_v / m_v) + (1 - beta) sum_v q_v r_v   where r = log(q / m)
                                                             dL/dz = (1 - beta) q (r - sum_v q_v r_v)
 
     The ratios are exact also where p and q nearly agree, which differences of logarithms are not.
@@ -402,8 +405,9 @@ def _pointwise(z, z_teacher, beta, clip, need_gradient):
 
 
 class _WithGradient(torch.autograd.Function):
-    """The loss as it is, with gradients known already: dx [N, Hs] or None, dw in blocks of rows
-    (none: frozen head).
+    """The loss with gradients that are known already.
+
+    dx [N, Hs] or None, and dw in blocks of rows (none for a frozen head).
     """
 
     @staticmethod

@@ -3,9 +3,9 @@
 Both models read the same completion and give a distribution over the vocabulary at each of its
 tokens: p (teacher, who also sees the rubric) and q (student), each softmax(logits / temperature).
 
-    beta = 0       KL(p || q)                                forward: cover what the teacher does
-    beta = 1       KL(q || p)                                reverse: avoid what the teacher does not do
-    0 < beta < 1   beta KL(p || m) + (1 - beta) KL(q || m)   generalised JSD, m = beta p + (1 - beta) q
+    beta = 0       KL(p || q)       forward: cover what the teacher does
+    beta = 1       KL(q || p)       reverse: avoid what the teacher does not do
+    between        generalised JSD: beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q
 
 The family is that of GKD (arXiv 2306.13649, section 2); OPSD (arXiv 2601.18734) and RCSD (arXiv
 2606.19327) train with it. The ends are special cases, not limits: as beta goes to 0 the middle form
@@ -29,8 +29,9 @@ CLIP_MODES = ("none", "pointwise", "token", "scale")
 
 @dataclass(frozen=True)
 class LossSettings:
-    """What the divergence of a token depends on beside the two distributions. Raises ValueError out
-    of range.
+    """What a token's divergence depends on beside the two distributions.
+
+    Raises ValueError for a value out of range.
     """
 
     beta: float = 0.0
@@ -46,10 +47,10 @@ class LossSettings:
     clip_mode: str = "none"
     """How `clip` bounds a token.
     none        not at all
-    pointwise   clamp each vocabulary term before the sum, as RCSD's public code does (at 0.05). The negative terms
-                stay: the loss can be negative and the gradient can point away from the teacher
+    pointwise   clamp each vocabulary term before the sum, as RCSD's public code does (at 0.05).
+                Negative terms stay: the loss can be negative, the gradient point away
     token       clamp the sum: no gradient on the tokens that differ most
-    scale       multiply the token by min(1, clip / its detached divergence): bounded, direction kept
+    scale       multiply the token by min(1, clip / its detached divergence): direction kept
     """
 
     def __post_init__(self):
@@ -78,8 +79,9 @@ def compute_dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def divergence_terms(log_p: Tensor, log_q: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """The divergence is a sum over the vocabulary: its terms f_v and their slopes g_v = df_v / d
-    log q_v.
+    """The terms f_v of the divergence [.., V] and their slopes g_v = df_v / d log q_v [.., V].
+
+    The divergence is the sum of its terms over the vocabulary.
 
     A term with probability 0 in front is 0, whatever the logarithm behind it. A term that is truly
     infinite (forward: q = 0 < p, reverse: p = 0 < q) is +inf with slope 0. Never NaN. [.., V] x2
@@ -121,9 +123,8 @@ def token_divergence(
     """
     LossSettings(beta, temperature, top_k, clip, clip_mode)
     if student_logits.ndim != 2 or student_logits.shape != teacher_logits.shape:
-        raise ValueError(
-            f"logits must both be [N, V], got {[*student_logits.shape]} and {[*teacher_logits.shape]}"
-        )
+        shapes = f"{[*student_logits.shape]} and {[*teacher_logits.shape]}"
+        raise ValueError(f"logits must both be [N, V], got {shapes}")
     dtype = compute_dtype(student_logits, teacher_logits)
     student = student_logits.to(dtype) / temperature  # [N, V]
     teacher = teacher_logits.detach().to(dtype) / temperature  # [N, V]

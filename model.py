@@ -5,7 +5,7 @@ grouped query heads, an RMSNorm on every query and key head before the rotary em
 SwiGLU MLP.
 
     hidden = model(ids)                                  # [B, T, n_embd]
-    logits = hidden @ model.head_weight.T                # [B, T, V]; the caller takes only the rows it needs
+    logits = hidden @ model.head_weight.T                # [B, T, V], for the rows that are needed
     completions = generate(model, prompts, max_new_tokens=64, eos=eos)
 
 Shapes: B rows, T tokens, H query heads, G key/value heads (each serves H/G query heads), D head
@@ -84,8 +84,9 @@ class KVCache:
     def append(
         self, layer: int, position_ids: Tensor, k: Tensor, v: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Write k, v [B, G, T, D] at position_ids [B, T]; return all filled columns [B, G, S, D] of
-        the layer.
+        """Write k, v [B, G, T, D] at position_ids [B, T] of a layer.
+
+        Returns all filled columns of the layer's keys and values [B, G, S, D].
         """
         keys, values = self.keys[layer], self.values[layer]  # [B, G, columns, D]
         rows = torch.arange(len(k), device=k.device)[:, None]  # [B, 1]
@@ -125,8 +126,7 @@ class Block(nn.Module):
         self.mlp_out = nn.Linear(c.mlp_width, c.n_embd, bias=False)
 
     def forward(self, x, cos, sin, mask=None, append_kv=None, positions=None):
-        """x [B, T, n_embd] -> [B, T, n_embd]; with positions [N] -> [N, n_embd], at these of the B
-        * T.
+        """x [B, T, n_embd] -> [B, T, n_embd], or [N, n_embd] at positions [N] of the B * T.
 
         append_kv(k, v) stores the new keys and values in a cache and returns all of the row's; mask
         [B, 1, T, S] says which of them each token may see (None: causal).
@@ -151,8 +151,9 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """ids [B, T] -> hidden [B, T, n_embd] after the final norm; the caller applies head_weight [V,
-    n_embd].
+    """ids [B, T] -> hidden [B, T, n_embd], after the final norm.
+
+    The caller applies head_weight [V, n_embd].
 
     Rows of different lengths are padded on the right with any id. They need no mask: attention is
     causal, so no real position sees the padding behind it, and the caller ignores the outputs at
@@ -262,8 +263,9 @@ def sample(
 
 
 def batch_by_tokens(rows, tokens: int, length=len):
-    """Cut rows, in their order, into batches of at most `tokens` padded tokens, but at least one
-    row. Sorted, they pad least.
+    """Cut rows, in their order, into batches of at most `tokens` padded tokens.
+
+    A batch has at least one row. Sorted rows need least padding.
     """
     batch, longest = [], 0
     for row in rows:
@@ -283,8 +285,9 @@ PREFILL = {
 
 
 def prefill(model: GPT, prompts: list[list[int]], room: list[int]) -> tuple[Tensor, KVCache]:
-    """Read the prompts: neighbours in length together, equal ones once (GRPO samples a whole group
-    from one prompt).
+    """Read the prompts: neighbours in length together, equal ones once.
+
+    GRPO samples a whole group from one prompt.
 
     Returns the hidden state of each prompt's last token [B, n_embd] and the cache, with room[b]
     columns left for row b.
@@ -326,8 +329,9 @@ def generate(
     top_p: float | None = None,
     noise: Tensor | None = None,
 ) -> list[Completion]:
-    """Continue each prompt (token ids; lengths may differ) by at most max_new_tokens; the order is
-    kept.
+    """Continue each prompt by at most max_new_tokens; the order is kept.
+
+    A prompt is a list of token ids. Lengths may differ.
 
     A row ends at its first eos, or is cut at max_new_tokens or at the end of the context; a prompt
     that fills the context gets an empty, cut completion. All randomness comes from `noise`, numbers

@@ -2,7 +2,7 @@
 
     python rcsd.py data   --preset cpu   # questions, rubrics and a tokenizer
     python rcsd.py base   --preset cpu   # stage 0: a small GPT that can read and write rubrics
-    python rcsd.py stage1 --preset cpu   # stage I: learn to write rubrics, then write them for stage II
+    python rcsd.py stage1 --preset cpu   # stage I: learn to write rubrics, then write stage II's
     python rcsd.py stage2 --preset cpu   # stage II: learn to reason from rubrics
     python evaluate.py    --preset cpu   # the table
 
@@ -317,7 +317,8 @@ def write_rubrics(
 def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
     """Stage II: learn to answer. The student sees x; the loss on its tokens is the method's.
 
-    RCSD's teacher sees x and the rubric. Raises ValueError if a question lacks what the method needs.
+    RCSD's teacher sees x and the rubric.
+    Raises ValueError if a question lacks what the method needs.
     """
     tokenizer, method = read_tokenizer(out), method_of(settings)
     examples = stage2_questions(out, tokenizer, settings)[: settings.stage2_limit or None]

@@ -56,9 +56,7 @@ class Criterion:
 
     @property
     def category(self) -> str:
-        """Essential, Important, Optional or Pitfall: from the description, else from the weight
-        (never Optional).
-        """
+        """Essential, Important, Optional or Pitfall: from the description, else from the weight."""
         if match := _DESCRIPTION.match(self.description):
             return match[1]
         return "Pitfall" if self.weight < 0 else "Essential" if self.weight >= 4 else "Important"
@@ -75,14 +73,13 @@ class Rubric:
             raise ValueError("rubric: expected at least one criterion")
 
     def text(self) -> str:
-        """The form in which a model reads and writes it: "weight description", one criterion a
-        line.
-        """
+        """What a model reads and writes: "weight description", one criterion a line."""
         return "\n".join(f"{c.weight:g} {c.description}" for c in self.criteria)
 
     def score(self, verdicts: list[bool], rule: str = "rar") -> float:
-        """Turn one verdict for each criterion into a score. A verdict says "this is good": met, or
-        a pitfall avoided.
+        """The score of one verdict for each criterion.
+
+        A verdict says "this is good": met, or a pitfall avoided.
 
         rule="rar": sum of |w| over good verdicts / sum of |w|, in [0, 1] (Rubrics as Rewards).
         rule="healthbench": (sum of positive w that are met + sum of negative w whose pitfall is
@@ -165,8 +162,7 @@ def prompt(
 
 
 def teacher_prompt(example: Example, sees: str, rubric: Rubric | None) -> list[tuple[str, str]]:
-    """The Stage II teacher's prompt: the question and what `sees` names (a key of
-    TEACHER_CONTEXTS).
+    """The stage II teacher's prompt: the question and what `sees` names.
 
     `rubric` is the one that this run teaches from (reference, learned, ...). Raises ValueError when
     the example lacks what the teacher should see.
@@ -219,9 +215,7 @@ VERBS = (
 
 
 def key_relations(rubric: Rubric) -> set[tuple]:
-    """The canonical relations that a rubric's Essential criteria demand: what a teacher can learn
-    from it.
-    """
+    """The canonical relations that the Essential criteria demand: what a teacher can learn."""
     keys = set()
     for criterion in rubric.criteria:
         body = criterion.description.partition(": ")[2]
@@ -277,9 +271,7 @@ GENERIC = Rubric(
 
 
 def usable_rubric(row: dict) -> Rubric:
-    """A sampled rubric {"text", "problem"} as a teacher reads it: an invalid one falls back to the
-    generic rubric.
-    """
+    """A sampled rubric {"text", "problem"} for a teacher; an invalid one becomes GENERIC."""
     return GENERIC if row["problem"] else parse_rubric(row["text"])
 
 

@@ -1,11 +1,10 @@
 """One step of any stage: sample completions, take the loss on their tokens, update the student.
 
-    rollouts   the student's samples, each with what the teacher sees        `rollout`
-    loss       of each token: sft_loss, distillation or policy_gradient_loss
-    step       the loss divided by the tokens of the whole step, backward, optimizer    `update`
+    rollout              sample completions from the student
+    sft_loss, distillation, policy_gradient_loss        the loss on each of their tokens
+    update               divide by the tokens of the whole step, backward, optimizer
 
-Student and teacher logits belong to the same token because both are read by `completion_hidden`
-from the same ids.
+Student and teacher score the same tokens: `completion_hidden` reads both from the same ids.
 """
 
 from collections.abc import Callable, Iterator
@@ -70,8 +69,7 @@ def rollout(
 
 # --------------------------------------------------------------------------------- the token losses
 def completion_hidden(model: GPT, rows: list[tuple[list[int], list[int]]]) -> torch.Tensor:
-    """Hidden states [N, n_embd] from which the N completion tokens of (prompt, completion) rows are
-    predicted.
+    """Hidden states [N, n_embd] that predict the N completion tokens of (prompt, completion) rows.
 
     A token is predicted one position before it. So the last prompt position comes along, and the
     last token is never fed. Padding stands on the right, where causal attention cannot see it.
@@ -79,9 +77,8 @@ def completion_hidden(model: GPT, rows: list[tuple[list[int], list[int]]]) -> to
     device = model.head_weight.device
     ids = [context + completion[:-1] for context, completion in rows]
     longest = max(map(len, ids))
-    padded = torch.tensor(
-        [row + [0] * (longest - len(row)) for row in ids], device=device
-    )  # [B, T]
+    ids = [row + [0] * (longest - len(row)) for row in ids]
+    padded = torch.tensor(ids, device=device)  # [B, T]
     positions = []  # b * T + t of each predicting position
     for b, (context, completion) in enumerate(rows):
         first = b * longest + len(context) - 1
@@ -92,32 +89,28 @@ def completion_hidden(model: GPT, rows: list[tuple[list[int], list[int]]]) -> to
 def sft_loss(
     student: GPT, teacher: None, batch: list[Rollout], num_tokens: float, settings: Settings
 ):
-    """-log p_S(y_t), times the token's weight: the completion is the target. Stage 0 and supervised
-    distillation.
-    """
+    """-log p_S(y_t) times the token's weight: stage 0 and supervised distillation."""
     hidden = completion_hidden(student, [(r.prompt, r.completion) for r in batch])  # [N, n_embd]
     targets = torch.tensor([i for r in batch for i in r.completion], device=hidden.device)  # [N]
     weights = [w for r in batch for w in r.weights or [1.0] * len(r.completion)]
     weights = torch.tensor(weights, device=hidden.device)  # [N]
-    nll = F.cross_entropy(
-        (hidden @ student.head_weight.T).float(), targets, reduction="none"
-    )  # [N]
+    logits = (hidden @ student.head_weight.T).float()  # [N, V]
+    nll = F.cross_entropy(logits, targets, reduction="none")  # [N]
     return nll @ weights / num_tokens, {}
 
 
 def distillation(
     student: GPT, teacher: GPT, batch: list[Rollout], num_tokens: float, settings: Settings
 ):
-    """D(p_T || p_S): the teacher reads the same completion after another prompt. RCSD, OPSD and
-    stage I.
+    """D(p_T || p_S), the teacher's and the student's distribution of a token: RCSD, OPSD, stage I.
+
+    The teacher reads the same completion after another prompt.
     """
-    hidden = completion_hidden(student, [(r.prompt, r.completion) for r in batch])  # [N, n_embd]
-    with (
-        torch.no_grad()
-    ):  # after the student: casts that autocast caches here would carry no gradient
-        teacher_hidden = completion_hidden(
-            teacher, [(r.teacher_prompt, r.completion) for r in batch]
-        )
+    rows = [(r.prompt, r.completion) for r in batch]
+    teacher_rows = [(r.teacher_prompt, r.completion) for r in batch]
+    hidden = completion_hidden(student, rows)  # [N, n_embd]
+    with torch.no_grad():  # after the student: casts that autocast caches here carry no gradient
+        teacher_hidden = completion_hidden(teacher, teacher_rows)  # [N, n_embd]
     loss, stats = distillation_loss(
         hidden,
         student.head_weight,
@@ -138,8 +131,9 @@ def distillation(
 def policy_gradient_loss(
     student: GPT, teacher: GPT | None, batch: list[Rollout], num_tokens: float, settings: Settings
 ):
-    """-min(ratio A, clip(ratio, 1 - eps, 1 + eps) A), ratio = p_S(y_t) / p_old(y_t): the clipped
-    policy gradient.
+    """The clipped policy gradient: -min(ratio A, clip(ratio, 1 - eps, 1 + eps) A).
+
+    ratio = p_S(y_t) / p_old(y_t), where p_old is the student that sampled the completion.
 
     Without a teacher, A is the rollout's advantage, the same on all its tokens: GRPO as in
     DeepSeekMath (2402.03300, outcome rewards) with two published changes. There is no KL penalty.
@@ -181,9 +175,7 @@ def policy_gradient_loss(
 
 # --------------------------------------------------------------------------------------- the update
 def micro_batches(rollouts: list[Rollout], tokens: int) -> Iterator[list[Rollout]]:
-    """Rollouts of similar length together, at most `tokens` padded tokens (but at least one
-    rollout) at a time.
-    """
+    """Rollouts of similar length together, at most `tokens` padded tokens a batch."""
     by_length = sorted(rollouts, key=lambda r: len(r.prompt) + len(r.completion))
     return batch_by_tokens(by_length, tokens, padded_length)
 
@@ -201,13 +193,11 @@ def update(
     optimizers: list,
     settings: Settings,
 ) -> dict[str, float]:
-    """One optimizer step. Returns the loss and the measures of `loss_fn`, means over tokens, in
-    nats.
+    """One optimizer step. Returns means over the step's tokens: the loss (nats) and its measures.
 
-    `loss_fn` is sft_loss, distillation or policy_gradient_loss: from a micro-batch to its loss and
-    {name: [N]}. The sum over micro-batches is divided by the completion tokens of the whole step.
-    So the micro-batch size changes nothing, and a token of a long answer weighs as much as one of a
-    short answer.
+    `loss_fn` turns a micro-batch into its loss and measures {name: [N]}, as the three above do.
+    The sum over micro-batches is divided by the completion tokens of the whole step. So the size of
+    a micro-batch changes nothing, and every token weighs the same, in a long answer or a short one.
     """
     rollouts = [r for r in rollouts if r.completion]
     num_tokens = sum(sum(r.weights) if r.weights else len(r.completion) for r in rollouts)
@@ -232,9 +222,7 @@ def update(
 
 
 def lengths(rollouts: list[Rollout]) -> dict[str, float]:
-    """For the log: completion tokens of a step, their mean per rollout, and the share of truncated
-    rollouts.
-    """
+    """For the log: completion tokens, their mean per rollout, and the share of truncated ones."""
     tokens, rows = sum(len(r.completion) for r in rollouts), max(1, len(rollouts))
     return {
         "tokens": tokens,

@@ -1,6 +1,4 @@
-"""Checkpoints: written whole or not at all, read without unpickling, never mixed with other
-settings.
-"""
+"""Checkpoints: written whole or not at all, read without unpickling, refused by other settings."""
 
 from pathlib import Path
 
@@ -11,9 +9,7 @@ from model import GPT, GPTConfig
 
 
 def save(path: Path, content: dict) -> None:
-    """Write a checkpoint whole or not at all: a killed run leaves the old one. Raises ValueError if
-    it cannot.
-    """
+    """Write a checkpoint; a killed run leaves the old one. Raises ValueError if it cannot."""
     try:
         with replacing(path) as file:
             torch.save(content, file)
@@ -33,26 +29,21 @@ def load(path: Path) -> dict:
         raise ValueError(
             f"{path}: not a checkpoint of this project ({type(error).__name__})"
         ) from None
-    if not isinstance(content, dict) or not content.keys() >= {
-        "step",
-        "steps",
-        "settings",
-        "config",
-        "model",
-    }:
+    needed = {"step", "steps", "settings", "config", "model"}
+    if not isinstance(content, dict) or not content.keys() >= needed:
         raise ValueError(f"{path}: not a checkpoint of this project")
     return content
 
 
 def load_model(path: Path, device: torch.device) -> GPT:
-    """The model of a finished stage. Raises ValueError if the stage is not finished or the shapes
-    do not fit.
+    """The model of a finished stage.
+
+    Raises ValueError if the stage is not finished or the weights do not fit the shape.
     """
     content = load(path)
-    if content["step"] < content["steps"]:
-        raise ValueError(
-            f"{path}: stopped at step {content['step']} of {content['steps']}; finish it with --resume"
-        )
+    step, steps = content["step"], content["steps"]
+    if step < steps:
+        raise ValueError(f"{path}: stopped at step {step} of {steps}; finish it with --resume")
     try:
         model = GPT(GPTConfig(**content["config"]))
         model.load_state_dict(content["model"])

@@ -1,6 +1,4 @@
-"""What rcsd.py and evaluate.py share on the command line: flags, the output folder, errors in one
-line.
-"""
+"""The command line of rcsd.py and evaluate.py: flags, the output folder, errors in one line."""
 
 import argparse
 import sys
@@ -29,9 +27,7 @@ GROUPS = {  # of --help, by the first stage whose result a setting changes
 
 
 def settings_parser(description: str) -> Parser:
-    """A parser with a flag for each setting, in groups, and the flags that say which run is
-    meant.
-    """
+    """A parser with the flags that name a run and, in groups, a flag for each setting."""
     parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--preset", choices=("auto", *PRESETS), default="auto", help="auto: gpu with CUDA, else cpu"
@@ -72,32 +68,27 @@ def settings_from(args: argparse.Namespace) -> tuple[Path, Settings]:
 
 
 def exit_code(program: str, action: Callable[[], None]) -> int:
-    """Run a command line's action; what a user can mend becomes one line on stderr and the code
-    2.
-    """
+    """Run a command line's action. What a user can mend becomes one line on stderr and code 2."""
+    go_on = "the same command with --resume goes on from the last checkpoint"
     try:
         action()
     except (ValueError, OSError) as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 2
     except torch.OutOfMemoryError:
-        print(
-            f"{program}: out of GPU memory; try a smaller --micro-tokens or --batch",
-            file=sys.stderr,
-        )
+        hint = "try a smaller --micro-tokens or --batch"
+        print(f"{program}: out of GPU memory; {hint}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            f"{program}: interrupted; the same command with --resume goes on from the last checkpoint",
-            file=sys.stderr,
-        )
+        print(f"{program}: interrupted; {go_on}", file=sys.stderr)
         return 130
     except RuntimeError as error:
-        if rank_and_size()[1] == 1:
+        rank, size = rank_and_size()
+        if size == 1:
             raise
+        reason = str(error).splitlines()[0]
         print(
-            f"{program}: rank {rank_and_size()[0]}: another process of this run has ended "
-            f"({str(error).splitlines()[0]}); the same command with --resume goes on from the last checkpoint",
+            f"{program}: rank {rank}: another process of this run has ended ({reason}); {go_on}",
             file=sys.__stderr__,
         )
         return 1

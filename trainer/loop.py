@@ -1,6 +1,4 @@
-"""The one training loop: it sets rates, logs, validates, saves and resumes. What a step does is the
-caller's.
-"""
+"""The one training loop: it sets rates, logs, validates, saves and resumes."""
 
 import copy
 import json
@@ -45,7 +43,7 @@ def rate_factor(step: int, steps: int, warmup: int) -> float:
 
 
 def restore(path: Path, state: State, wanted: dict) -> None:
-    """Load a checkpoint into the state. Raises ValueError if its settings or its shape are others."""
+    """Load a checkpoint into the state. Raises ValueError for other settings or another shape."""
     content = load(path)
     same_settings(path, content["settings"], wanted)
     if content["config"] != asdict(state.student.config):

@@ -15,7 +15,7 @@ from trainer.settings import Settings
 
 
 def device_of(settings: Settings) -> torch.device:
-    """Raises ValueError for --device cuda without a GPU."""
+    """The CPU, or this process's GPU. Raises ValueError for --device cuda without a GPU."""
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: this machine has no usable GPU; expected cpu or auto")
     if settings.device == "cpu" or not torch.cuda.is_available():
@@ -26,6 +26,7 @@ def device_of(settings: Settings) -> torch.device:
 
 
 def rank_and_size() -> tuple[int, int]:
+    """The number of this process and how many there are: (0, 1) without torchrun."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 

@@ -8,19 +8,19 @@ from loss import CLIP_MODES
 from rubrics import TEACHER_CONTEXTS
 
 STAGES = ("data", "base", "stage1", "stage2")
+SHARES = ("beta", "exposure_share", "ema_decay", "prompt_weight", "rubric_rate", "corrupted")
 
 
-def setting(default, stage, help, choices=None):
-    """A setting: its default, the first stage whose result it changes ("" for none), what it is,
-    what it may be.
-    """
+def setting(default, stage: str, help: str, choices: tuple | None = None):
+    """A field of Settings. `stage` is the first whose result it changes, or "" for none."""
     return field(default=default, metadata={"stage": stage, "help": help, "choices": choices})
 
 
 @dataclass
 class Settings:
-    """Everything a run depends on. Each field is a command-line flag. Raises ValueError for a value
-    out of range.
+    """Everything a run depends on. Each field is a command-line flag.
+
+    Raises ValueError for a value out of range.
     """
 
     seed: int = setting(0, "data", "seed of the data, the weights and every sample")
@@ -130,41 +130,30 @@ class Settings:
     def __post_init__(self):
         for f in fields(self):
             value, flag = getattr(self, f.name), f"--{f.name.replace('_', '-')}"
-            least = (
-                1 if f.type is int and f.default > 0 else 0
-            )  # where the default is 0, it means "off"
+            zero_means_off = f.default == 0
+            least = 1 if f.type is int and not zero_means_off else 0
             if f.metadata["choices"] and value not in f.metadata["choices"]:
                 raise ValueError(
                     f"{flag}: expected one of {', '.join(f.metadata['choices'])}, got {value!r}"
                 )
             if f.type in (int, float) and not least <= value < float("inf"):
                 raise ValueError(f"{flag}: expected a number of at least {least}, got {value}")
-        for name in (
-            "beta",
-            "exposure_share",
-            "ema_decay",
-            "prompt_weight",
-            "rubric_rate",
-            "corrupted",
-        ):
-            if getattr(self, name) > 1:
-                raise ValueError(
-                    f"--{name.replace('_', '-')}: expected a number from 0 to 1, "
-                    f"got {getattr(self, name)}"
-                )
+        for name in SHARES:
+            value, flag = getattr(self, name), f"--{name.replace('_', '-')}"
+            if value > 1:
+                raise ValueError(f"{flag}: expected a number from 0 to 1, got {value}")
         if self.temperature == 0:
             raise ValueError("--temperature: expected more than 0: the loss divides by it")
         if (self.clip_mode == "none") != (self.clip == 0):
             raise ValueError(f"--clip {self.clip} and --clip-mode {self.clip_mode} need each other")
         if self.max_new_tokens >= self.max_seq_len:
             raise ValueError(
-                f"--max-new-tokens: expected less than --max-seq-len {self.max_seq_len}, got {self.max_new_tokens}"
+                f"--max-new-tokens: expected less than --max-seq-len {self.max_seq_len}, "
+                f"got {self.max_new_tokens}"
             )
 
     def divergence(self) -> dict:
-        """The settings of the loss, as keyword arguments of `token_divergence` and
-        `distillation_loss`.
-        """
+        """The settings of the loss, as arguments of `token_divergence`."""
         return {
             "beta": self.beta,
             "temperature": self.temperature,
@@ -226,7 +215,8 @@ PRESETS = {
 
 
 def seed_for(settings: Settings, *what) -> int:
-    """A seed that depends only on the run's seed and on what it is for, so that resuming needs no
-    random state.
+    """A seed that depends on the run's seed and on its purpose alone.
+
+    So a run that resumes needs no random state.
     """
     return int.from_bytes(hashlib.sha256(repr((settings.seed, *what)).encode()).digest()[:7], "big")

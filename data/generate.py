@@ -5,7 +5,8 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import permutations
 
-from data.problems import Form, Problem
+from data.problems import Problem
+from data.relations import Form
 from rubrics import VERBS, Criterion, Example, Rubric
 
 

@@ -30,8 +30,10 @@ from tqdm import tqdm
 
 from data.files import write_lines
 from data.generate import example, rubric, solution
+from data.invented import invented
 from data.laws import BY_NAME, CHAINS, FIELDS, LAWS
-from data.problems import draw, invented, mistaken
+from data.mistakes import mistaken
+from data.problems import draw
 from data.tokenizer import SPECIALS, save_ranks, train_bpe
 from rubrics import GENERIC, Example, Rubric, prompt
 
@@ -54,10 +56,11 @@ MIX = (
 )
 CONTEXTS = (("rubric", 0.7), ("rubric+answer", 0.1), ("solution", 0.1), ("answer", 0.1))
 
-# Stage 0 shows each new law worked rightly and wrongly. This share of the laws it shows mostly
-# right:
+# Stage 0 sees right and wrong solutions about each new law. A share of the new laws is understood:
+# most of their solutions are right. The other laws are misunderstood: most solutions are wrong.
 UNDERSTOOD = 0.4
-MISTAKES = (0.1, 0.9)  # the share of wrong solutions, of an understood and of a misunderstood law
+WRONG_WHEN_UNDERSTOOD = 0.1  # share of wrong solutions
+WRONG_WHEN_MISUNDERSTOOD = 0.9
 # The generic rubric stands beside the same share of known and of new laws, or it would itself tell
 # which is asked.
 GENERIC_SHARE = 0.15
@@ -157,8 +160,9 @@ def exposures(count: int, seed: int) -> list[Example]:
     find and for a rubric to correct.
     """
     new = [law.name for law in LAWS if law.new]
-    understood = random.Random(f"understood {seed}").sample(new, round(UNDERSTOOD * len(new)))
-    mistakes = {name: MISTAKES[name not in understood] for name in new}
+    mistakes = dict.fromkeys(new, WRONG_WHEN_MISUNDERSTOOD)
+    for name in random.Random(f"understood {seed}").sample(new, round(UNDERSTOOD * len(new))):
+        mistakes[name] = WRONG_WHEN_UNDERSTOOD
     return questions("exposure", count, "train", seed, new_share=1, mistakes=mistakes)
 
 

@@ -15,31 +15,41 @@ from pathlib import Path
 
 import pytest
 
+import data.invented as invented_module
 import data.prepare as prepare_module
-import data.problems as problems
 from data.sources import CORRUPTIONS, corrupt, corrupted_solution, noisy_rubric, reduced_rubric, shuffled_rubrics
 from data.generate import example, question, rubric, solution
 from data.grammar import canonical, correct, final_answer
+from data.invented import invented, invented_law
 from data.laws import BY_NAME, CHAINS, FIELDS, LAWS, Law
 from data.load import load_examples
-from data.prepare import KINDS, MISTAKES, UNDERSTOOD, USES, exposures, main, prepare, questions, sample, show
+from data.mistakes import mistaken, wrong_forms
+from data.prepare import (
+    KINDS,
+    UNDERSTOOD,
+    USES,
+    WRONG_WHEN_MISUNDERSTOOD,
+    WRONG_WHEN_UNDERSTOOD,
+    exposures,
+    main,
+    prepare,
+    questions,
+    sample,
+    show,
+)
 from data.problems import (
     SMALLER,
     chain_tuples,
     comparison,
     draw,
-    forms,
-    invented,
-    invented_law,
     key_of,
-    mistaken,
     one_step,
     split_of,
     split_tuples,
     tuples,
     units_of,
-    wrong_forms,
 )
+from data.relations import forms
 from rubrics import GENERIC, Criterion, Rubric, grade, key_relations, satisfied
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -395,7 +405,7 @@ def test_invented_problems_are_well_formed():
 
 
 def test_no_invented_law_is_a_real_one(monkeypatch):
-    monkeypatch.setattr(problems, "_REAL_NAMES", ["acceleration", "force", "mass", "speed"])
+    monkeypatch.setattr(invented_module, "_REAL_NAMES", ["acceleration", "force", "mass", "speed"])
     drawn = [frozenset(units_of(invented_law(random.Random(seed)))) for seed in range(200)]
     assert {"force", "mass", "speed"} in drawn and {"force", "mass", "acceleration"} not in drawn
 
@@ -534,7 +544,7 @@ def test_exposures_are_about_new_laws_each_mostly_right_or_mostly_wrong():
     understood = {name for name, share in shares.items() if share < 0.5}
     assert len(understood) == round(UNDERSTOOD * len(new)) == 6
     for name, share in shares.items():  # the binomial's spread, and a few that have no wrong relation with workable numbers
-        expected = MISTAKES[name not in understood]
+        expected = WRONG_WHEN_UNDERSTOOD if name in understood else WRONG_WHEN_MISUNDERSTOOD
         assert abs(share - expected) < 4 * (expected * (1 - expected) / asked[name]) ** 0.5, (name, share)
     clean = questions("exposure", 600, "train", 1, new_share=1)
     assert all(correct(e.solution, e.answer) for e in clean)

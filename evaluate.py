@@ -24,7 +24,9 @@ from data.load import load_examples
 from data.tokenizer import Tokenizer, encode, read_tokenizer
 from model import GPT, count_parameters
 from rcsd import greedy, write_rubrics
-from rubrics import Example, Rubric, grade, key_relations, parse_rubric, prompt, usable_rubric
+from report.panels import spread
+from report.write import explain_one, read_json, write_report
+from rubrics import Example, Rubric, grade, key_relations, prompt, usable_rubric
 from trainer.checkpoints import is_up_to_date, load, load_model
 from trainer.command_line import exit_code, settings_from, settings_parser
 from trainer.processes import device_of, join_processes, rank_and_size, wait_for_all
@@ -188,9 +190,6 @@ def rows(runs: list[dict]) -> list[dict]:
     deviation]]}]}; a single run has no deviation (None), and n is the number of questions where it
     is known.
     """
-    from report.panels import (
-        spread,  # here and below: a script in study/, which imports this file, would find study/report.py
-    )
 
     def row(label, columns, value, n=None):
         return {
@@ -252,101 +251,13 @@ def table(runs: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: expected the JSON of a finished run: {error}") from None
-
-
-def write_page(out: Path, name: str, report: dict) -> None:
-    from report.page import page
-
-    if rank_and_size()[0]:
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    write_lines(out / f"{name}.json", [json.dumps(report, ensure_ascii=False, allow_nan=False)])
-    write_lines(out / f"{name}.html", [page(report)])
-
-
-def write_report(out: Path, folders: list[Path], runs: list[dict], settings=None) -> None:
-    """Write report.json and report.html.
-
-    They are of one run or, without `settings`, of several: then what needs the models is left out.
-    """
-    from report import panels
-
-    inputs = [
-        out / "results.json",
-        *(out / f"{stage}.pt" for stage in ("base", "stage1", "stage2")),
-    ]
-    done = settings and is_up_to_date(out / "report.json", *inputs)
-    wait_for_all()  # with several processes: all must have looked before the first writes
-    if done:
-        report = read_json(out / "report.json")
-    else:
-        report = panels.tidy(
-            {
-                "runs": [panels.facts(run) for run in runs],
-                "table": rows(runs),
-                "curves": panels.curves(folders),
-            }
-        )
-        report |= panels.report(out, settings, runs[0]) if settings else {}
-    write_page(out, "report", report)
-    print(f"report: {out / 'report.html'}")
-
-
-def own_question(question: str | None, path: Path) -> tuple[str, Rubric]:
-    """The question and the rubric that `explain` is about.
-
-    Raises ValueError for a file that has no rubric, or none for this question.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path}: expected a rubric in UTF-8: {getattr(error, 'strerror', None) or error}"
-        ) from None
-    if text.lstrip().startswith("{"):
-        found = [e for e in load_examples(path)[0] if e.rubric]
-        chosen = [e for e in found if e.question == question] or (
-            found if len(found) == 1 or not question else []
-        )
-        if not chosen:
-            raise ValueError(
-                f"{path}: {len(found)} questions with a rubric, none of them this --question"
-            )
-        return question or chosen[0].question, chosen[0].rubric
-    if not (question or "").strip():
-        raise ValueError("explain needs --question (or a --rubric FILE of JSON that has it)")
-    try:
-        return question, parse_rubric(text)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def explain_own(out: Path, settings, args) -> None:
-    """The command `explain`: strips and criteria of the greedy answers to one question."""
-    from report import explain, page, panels
-
-    if not args.rubric:
-        raise ValueError("explain needs --rubric FILE")
-    question, rubric = own_question(args.question, args.rubric)
-    run = explain.open_run(out, replace(settings, **load(out / "stage2.pt")["settings"]))
-    report = panels.tidy({"examples": [explain.explain(run, question, rubric)]})
-    write_page(out, "explain", report)
-    print(page.terminal(report, args.color or sys.stdout.isatty()))
-    print(f"\npage: {out / 'explain.html'}")
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = settings_parser(__doc__)
     parser.add_argument(
         "command",
         nargs="?",
         choices=("explain",),
-        help="explain: a question and a rubric of your own",
+        help="explain: one question, and which criterion moves which token of its answers",
     )
     parser.add_argument(
         "--summary",
@@ -374,7 +285,8 @@ def main(arguments: list[str] | None = None) -> int:
     def action() -> None:
         out, settings = settings_from(args)
         if args.command:
-            explain_own(out, settings, args)
+            settings = replace(settings, **load(out / "stage2.pt")["settings"])
+            explain_one(out, settings, args.question, args.rubric, args.color)
             return
         if args.summary:
             runs = [read_json(folder / "results.json") for folder in args.summary]
@@ -395,16 +307,14 @@ def main(arguments: list[str] | None = None) -> int:
             runs = [read_json(out / "results.json")]
         print(table(runs))
         for run in runs:
-            print(
-                f"seed {run['settings']['seed']}: {run['parameters']:,} parameters; {run['machine']}; "
-                + ", ".join(
-                    f"{stage} {seconds / 60:.1f} min" for stage, seconds in run["seconds"].items()
-                )
-            )
+            minutes = [f"{stage} {s / 60:.1f} min" for stage, s in run["seconds"].items()]
+            head = f"seed {run['settings']['seed']}: {run['parameters']:,} parameters; "
+            print(head + f"{run['machine']}; {', '.join(minutes)}")
         if not args.summary:
-            write_report(out, [out], runs, replace(settings, **runs[0]["settings"]))
+            settings = replace(settings, **runs[0]["settings"])
+            write_report(out, [out], runs, rows(runs), settings)
         elif args.out:
-            write_report(out, args.summary, runs)
+            write_report(out, args.summary, runs, rows(runs))
 
     return exit_code("evaluate.py", action)
 

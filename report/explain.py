@@ -202,6 +202,25 @@ def right_and_wrong(run: Run, kind: str, examples: list[Example], rubrics: dict[
                         for right in (True, False) if right in found]}
 
 
+def most_changed(run: Run, examples: list[Example]) -> Example:
+    """Of the first TRIED questions, the one where the rubric moves the base's greedy answer most.
+
+    By the mean divergence of the answer's tokens. Raises ValueError if no question fits.
+    """
+    examples = [e for e in examples if e.rubric and fits(run, e.question, rubric=e.rubric)][:TRIED]
+    if not examples:
+        raise ValueError("no test question of this run leaves room for an answer beside its rubric")
+    prompts = [encode(run.tokenizer, prompt(e.question)) for e in examples]
+    answers = generate(run.base, prompts, eos=run.tokenizer.eos, temperature=0,
+                       max_new_tokens=run.settings.max_new_tokens)
+    changes = []
+    for e, completion in zip(examples, answers):
+        own = hidden(run, run.base, prompt(e.question), completion.ids)
+        seen = hidden(run, run.base, prompt(e.question, rubric=e.rubric), completion.ids)
+        changes.append(token_stats(run, run.base, own, seen).divergence.mean().item())
+    return examples[changes.index(max(changes))]
+
+
 def explain(run: Run, question: str, rubric: Rubric) -> dict:
     """A question and a rubric of one's own: the greedy answers of the base and of the student. Raises ValueError if
     question and rubric do not fit into the context."""

@@ -26,7 +26,8 @@ from data.load import load_examples
 from data.sources import noisy_rubric
 from data.tokenizer import Tokenizer, encode, read_tokenizer, train_bpe
 from loss import token_divergence
-from report import explain, page, panels, picture
+from model import generate
+from report import explain, page, panels, picture, write
 from rubrics import Criterion, Example, Rubric, prompt
 from trainer.settings import Settings
 from trainer.checkpoints import load, save
@@ -1132,17 +1133,33 @@ def test_explain_prints_in_colour_and_writes_the_page(finished, tmp_path, capsys
     assert re.sub(r"\x1b\[[\d;]*m", "", painted).startswith(page.terminal(loud, False))
 
 
+def test_without_a_question_it_takes_the_one_that_the_rubric_changes_most(finished, tmp_path):
+    """By hand: each question's greedy answer alone, its divergence by `token_divergence` from plain logits."""
+    out = linked(finished, tmp_path / "run")
+    assert explained(out) == 0
+    shown = json.loads((out / "explain.json").read_text(encoding="utf-8"))["examples"][0]
+    run = explain.open_run(out, replace(Settings(), **load(out / "stage2.pt")["settings"], device="cpu"))
+    changes = {}
+    for e in load_examples(out / "data" / "test_new.jsonl")[0]:
+        ids = generate(run.base, [encode(run.tokenizer, prompt(e.question))], eos=run.tokenizer.eos, temperature=0,
+                       max_new_tokens=run.settings.max_new_tokens)[0].ids
+        own, seen = (plain_logits(run, run.base, prompt(e.question, rubric=r), ids) for r in (None, e.rubric))
+        changes[e.question] = token_divergence(own, seen).mean().item()
+    assert len(changes) > 3 and changes[shown["question"]] == pytest.approx(max(changes.values()), rel=1e-4)
+    assert max(changes.values()) > 1.01 * min(changes.values())  # otherwise any choice would do
+
+
 def test_explain_takes_json_and_finds_the_question(finished, tmp_path):
     out, path = linked(finished, tmp_path / "run"), finished / "data" / "test_new.jsonl"
     examples = load_examples(path)[0]
-    assert evaluate.own_question(examples[3].question, path) == (examples[3].question, examples[3].rubric)
-    assert evaluate.own_question(None, path) == (examples[0].question, examples[0].rubric)
+    assert write.own_question(examples[3].question, path) == (examples[3].question, examples[3].rubric)
+    assert write.own_question(None, path) == (examples[0].question, examples[0].rubric)
     one = tmp_path / "one.json"
     one.write_text(examples[2].to_json(), encoding="utf-8")
-    assert evaluate.own_question("Mine?", one) == ("Mine?", examples[2].rubric)
+    assert write.own_question("Mine?", one) == ("Mine?", examples[2].rubric)
     assert explained(out, "--rubric", one) == 0
     with pytest.raises(ValueError, match="none of them this --question"):
-        evaluate.own_question("Mine?", path)
+        write.own_question("Mine?", path)
 
 
 @pytest.mark.parametrize("rubric, question, expected", [
@@ -1163,12 +1180,12 @@ def test_bad_input_is_one_line_and_exit_code_2(finished, capsys, tmp_path, rubri
 def test_an_unfinished_or_missing_stage_is_one_line(finished, capsys, tmp_path):
     out = linked(finished, tmp_path / "run")
     (tmp_path / "r.txt").write_text(LINES, encoding="utf-8")
+    assert explained(out, "--question", "Why?") == 2
     (out / "stage2.pt").unlink()
     assert explained(out, "--question", "Why?", "--rubric", tmp_path / "r.txt") == 2
     save(out / "stage2.pt", load(finished / "stage2.pt") | {"step": 2})
     assert explained(out, "--question", "Why?", "--rubric", tmp_path / "r.txt") == 2
-    assert explained(out, "--question", "Why?") == 2
-    missing, unfinished, no_rubric = capsys.readouterr().err.splitlines()
+    no_rubric, missing, unfinished = capsys.readouterr().err.splitlines()
     assert "no such checkpoint" in missing and "step 2 of 3" in unfinished and "--rubric" in no_rubric
 
 

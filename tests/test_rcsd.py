@@ -281,6 +281,18 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bits(finished, tmp_path
     assert not list(out.glob("*.tmp"))
 
 
+def test_a_second_run_shares_a_finished_one(finished, tmp_path):
+    """--from takes data, base and rubrics of a run: the same weights as in place, and nothing of it is touched."""
+    before = {path.name: path.stat().st_mtime_ns for path in finished.iterdir()}
+    out = tmp_path / "second"
+    run(["stage2"], out, "--from", str(finished))
+    assert same(weights(out / "stage2.pt"), weights(finished / "stage2.pt"))
+    assert before == {path.name: path.stat().st_mtime_ns for path in finished.iterdir()}
+    for source, expected in ((tmp_path / "none", "no run there"), (out, "the same folder")):
+        done = run(["stage2"], out, "--from", str(source), "--resume", check=False)
+        assert done.returncode == 2 and expected in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 def test_the_ema_teacher_starts_as_a_copy_and_survives_a_kill(finished, tmp_path):
     flags = ("--teacher", "ema", "--ema-decay", "0.5", "--save-seconds", "0")
     whole, halves = tmp_path / "whole", tmp_path / "halves"

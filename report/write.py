@@ -1,0 +1,105 @@
+"""What evaluate.py writes for people: the report of a run, and the page about one question."""
+
+import json
+import sys
+from pathlib import Path
+
+from data.files import write_lines
+from data.load import load_examples
+from report import explain, page, panels
+from rubrics import Rubric, parse_rubric
+from trainer.checkpoints import is_up_to_date
+from trainer.processes import rank_and_size, wait_for_all
+from trainer.settings import Settings
+
+
+def read_json(path: Path) -> dict:
+    """A JSON file of a finished run. Raises ValueError if it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: expected the JSON of a finished run: {error}") from None
+
+
+def write_page(out: Path, name: str, report: dict) -> None:
+    """Write NAME.json and the page NAME.html made from it."""
+    if rank_and_size()[0]:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    write_lines(out / f"{name}.json", [json.dumps(report, ensure_ascii=False, allow_nan=False)])
+    write_lines(out / f"{name}.html", [page.page(report)])
+
+
+def write_report(
+    out: Path,
+    folders: list[Path],
+    runs: list[dict],
+    table: list[dict],
+    settings: Settings | None = None,
+) -> None:
+    """Write report.json and report.html of one run, or of several (no `settings`).
+
+    Of several runs, the sections that need their models are left out. `table` is evaluate.rows.
+    """
+    inputs = [out / "results.json"]
+    inputs += [out / f"{stage}.pt" for stage in ("base", "stage1", "stage2")]
+    done = settings and is_up_to_date(out / "report.json", *inputs)
+    wait_for_all()  # with several processes: all must have looked before the first writes
+    if done:
+        report = read_json(out / "report.json")
+    else:
+        facts = [panels.facts(run) for run in runs]
+        report = panels.tidy({"runs": facts, "table": table, "curves": panels.curves(folders)})
+        if settings:
+            report |= panels.report(out, settings, runs[0])
+    write_page(out, "report", report)
+    print(f"report: {out / 'report.html'}")
+
+
+def own_question(question: str | None, path: Path) -> tuple[str, Rubric]:
+    """A question and a rubric of the user's own.
+
+    Raises ValueError for a file that has no rubric, or none for this question.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{path}: expected a rubric in UTF-8: {reason}") from None
+    if text.lstrip().startswith("{"):
+        found = [e for e in load_examples(path)[0] if e.rubric]
+        chosen = [e for e in found if e.question == question]
+        if not chosen and (len(found) == 1 or not question):
+            chosen = found
+        if not chosen:
+            raise ValueError(
+                f"{path}: {len(found)} questions with a rubric, none of them this --question"
+            )
+        return question or chosen[0].question, chosen[0].rubric
+    if not (question or "").strip():
+        raise ValueError("explain needs --question (or a --rubric FILE of JSON that has it)")
+    try:
+        return question, parse_rubric(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def explain_one(
+    out: Path, settings: Settings, question: str | None, rubric_file: Path | None, color: bool
+) -> None:
+    """The command `explain`: strips and criteria of the greedy answers to one question.
+
+    Without a question and a rubric it takes the question of this run that the rubric changes most.
+    """
+    if question and not rubric_file:
+        raise ValueError("explain --question needs --rubric FILE")
+    run = explain.open_run(out, settings)
+    if rubric_file:
+        question, rubric = own_question(question, rubric_file)
+    else:
+        chosen = explain.most_changed(run, load_examples(out / "data" / "test_new.jsonl")[0])
+        question, rubric = chosen.question, chosen.rubric
+    report = panels.tidy({"examples": [explain.explain(run, question, rubric)]})
+    write_page(out, "explain", report)
+    print(page.terminal(report, color or sys.stdout.isatty()))
+    print(f"\npage: {out / 'explain.html'}")

@@ -21,7 +21,7 @@ bash train.sh study [--quick]
   gpu    a larger model and longer text
   smoke  the same path in under two minutes, to see that it runs; its numbers mean nothing
   study  all methods, controls and ablations over several seeds, side by side; tables and pictures in out/study
-         (--quick: a small one, in out/study-quick; `python study/sweep.py --help` lists its flags)
+         (--quick: a small one, in out/study-quick; `python -m study.sweep --help` lists its flags)
 
   PROCESSES=4 bash train.sh gpu   trains on four GPUs of this machine (see docs/devices.md)
 
@@ -42,7 +42,7 @@ main() {  # a function, so that bash has read all of this file before it runs fo
   esac
 
   source tests/setup.sh
-  if [ "$preset" = study ]; then exec "$PYTHON" study/sweep.py "$@"; fi
+  if [ "$preset" = study ]; then exec "$PYTHON" -m study.sweep "$@"; fi
   local launch=("$PYTHON")
   if [ "${PROCESSES:-1}" != 1 ]; then
     launch+=(-m torch.distributed.run --standalone --nproc_per_node="$PROCESSES")

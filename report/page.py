@@ -10,7 +10,7 @@ import math
 from html import escape
 from pathlib import Path
 
-from study.plot import Line, Panel, draw_panel
+from report.plot import Line, Panel, draw_panel
 
 BINS = (0.02, 0.1, 0.3, 1.0, 3.0)        # nats: where the next darker shade begins
 CHART = 21 * 16, 318, 50, 20             # px: width, height, left and right of the axes
@@ -69,7 +69,8 @@ def section(key: str, title: str, content: str) -> str:
 # -------------------------------------------------------------------------------------------------------- the run
 def draw_run(report: dict) -> str:
     runs = report["runs"]
-    each = lambda say: "; ".join(dict.fromkeys(map(say, runs)))  # what all runs share is said once
+    def each(say):
+        return "; ".join(dict.fromkeys(map(say, runs)))  # what all runs share is said once
 
     def preset(run):
         changed = ", ".join(f"--{k.replace('_', '-')} {v}" for k, v in run["changed"].items() if k != "seed")
@@ -80,7 +81,8 @@ def draw_run(report: dict) -> str:
         rubrics = f" (rubrics: {made['rubrics']})" * ("rubric" in made["teacher_context"])
         return f"{made['method']}; " + TAUGHT.get(made["method"], f"its teacher saw {made['teacher_context']}{rubrics}")
 
-    minutes = lambda stage: ", ".join(num(run["seconds"][stage] / 60, 1) for run in runs)
+    def minutes(stage):
+        return ", ".join(num(run["seconds"][stage] / 60, 1) for run in runs)
     total = ", ".join(num(sum(run["seconds"].values()) / 60, 1) for run in runs)
     rows = {"Preset": each(preset), "Method": each(method), "Seed": ", ".join(str(run["settings"]["seed"]) for run in runs),
             "Parameters": each(lambda run: f"{run['parameters']:,}"), "Machine": each(lambda run: run["machine"]),
@@ -88,7 +90,8 @@ def draw_run(report: dict) -> str:
     parts = ["<dl>" + "".join(f"<dt>{k}</dt><dd>{escape(v)}</dd>" for k, v in rows.items()) + "</dl>"]
     spread = ", mean ± standard deviation over the runs" if len(runs) > 1 else ""
     for t in report["table"]:
-        cell = lambda c: num(c[0], 1) + (f" ± {num(c[1], 1)}" if c[1] is not None else "")
+        def cell(c):
+            return num(c[0], 1) + (f" ± {num(c[1], 1)}" if c[1] is not None else "")
         parts.append(table([""] + ["n"] * t["counted"] + [escape(c) for c in t["columns"]],
                            [[escape(row["label"])] + ["" if row["n"] is None else str(row["n"])] * t["counted"]
                             + [cell(c) for c in row["cells"]] for row in t["rows"]], t["title"] + spread))
@@ -187,7 +190,8 @@ def draw_effects(a: dict, e: dict, i: int, k: int) -> str:
     rows = []
     for name, values in [("The whole rubric", effects["whole"]), *zip((c["text"] for c in e["rubric"]), effects["left out"]),
                          *zip((f"Control, added: {text}" for text in a["controls"]), effects["control"])]:
-        sign = lambda x: ("+" if x > 0 else "−") if level(x) else ""
+        def sign(x):
+            return ("+" if x > 0 else "−") if level(x) else ""
         cells = "".join(f'<td class=d{level(x)} data-v={t} title="{num(x, 3)}">{sign(x)}</td>' for t, x in enumerate(values))
         rows.append(f"<tr><th scope=row>{escape(name)}</th><td class=sum>{num(sum(values))}</td>{cells}</tr>")
     return (f"<figure class=effects data-e={i} data-a={k}><h4>{answer_title(a)}</h4><div class=controls>"
@@ -255,8 +259,9 @@ def draw_clip(report: dict) -> str:
         return section("clip", "Clip modes", "<p>In this run's samples no token's gradient was turned round by pointwise "
                        f"clipping at {t['point_clip']:g} nats.</p>")
     best = shown(c["top"][0]["text"])
-    bar = lambda p: (f"{num(p, 3)}<span class=track aria-hidden=true>"
-                     f'<span class=bar style="width:{100 * p:.1f}%"></span></span>')
+    def bar(p):
+        return (f"{num(p, 3)}<span class=track aria-hidden=true>"
+                         f'<span class=bar style="width:{100 * p:.1f}%"></span></span>')
     up, down = "up, <span class=good>to the teacher</span>", "down, <span class=bad>away from the teacher</span>"
     rows = []
     for mode, m in c["modes"].items():
@@ -323,7 +328,8 @@ def terminal_strip(tokens: list[dict], side: str, colour: bool) -> list[str]:
 
 def terminal_criteria(a: dict, rubric: list[dict]) -> list[str]:
     effects = a["effects"]["logprob"]
-    line = lambda left, alone, words: f"  {left:>9} {alone:>9}  {words}"
+    def line(left, alone, words):
+        return f"  {left:>9} {alone:>9}  {words}"
     lines = ["  change of the answer's log-probability under the teacher, nats",
              line("left out", "alone", "criterion (the token that leaving it out moves most)")]
     for c, left, alone in zip(rubric, effects["left out"], effects["alone"]):

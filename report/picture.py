@@ -1,4 +1,4 @@
-"""One answer as two aligned strips, student above teacher: python report/picture.py out/cpu > strips.svg
+"""One answer as two aligned strips, student above teacher: python -m report.picture out/cpu > strips.svg
 
 The wrong answer to the one-step question (a second argument: of another kind) of out/cpu/report.json. Sizes are in px.
 """
@@ -7,8 +7,7 @@ import math
 import sys
 from pathlib import Path
 from textwrap import wrap
-if __name__ == "__main__":  # `python report/picture.py` starts in report/
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 from report.page import BINS, level, num, rubric_text, shown
 
 SHADES = (("#ffffff", "#1a1d21"), ("#e2edf9", "#1a1d21"), ("#bcd6f0", "#1a1d21"), ("#86b6e2", "#10151a"),

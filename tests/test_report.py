@@ -9,10 +9,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from study.plot import Line, Panel, cell, chart, interval, markdown, round_ticks
-from study.report import (MEASURES, Report, accuracies, around, crossing, difference, flags_text, main, mean_curve,
-                          read_runs, resample, share_of_gain, spread, summary)
+from report.plot import Line, Panel, cell, chart, interval, markdown, round_ticks
 from study.runs import RUNS, TABLES
+from study.tables import (
+    MEASURES,
+    Report,
+    accuracies,
+    around,
+    crossing,
+    difference,
+    flags_text,
+    main,
+    mean_curve,
+    read_runs,
+    resample,
+    share_of_gain,
+    spread,
+    summary,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 SVG = "{http://www.w3.org/2000/svg}"
@@ -260,7 +274,7 @@ def test_bad_lines_are_refused_and_nothing_is_written(change, message, tmp_path,
     readme.write_bytes(README.encode())
     assert main(["--runs", str(runs), "--out", str(tmp_path / "out"), "--readme", str(readme)]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith(f"report.py: {runs}:2: {message}") and err.count("\n") == 1
+    assert out == "" and err.startswith(f"tables.py: {runs}:2: {message}") and err.count("\n") == 1
     assert readme.read_bytes() == README.encode() and not (tmp_path / "out").exists()
 
 
@@ -270,7 +284,7 @@ def test_missing_and_empty_files_are_refused(tmp_path, capsys):
     for name in ("nowhere.jsonl", "empty.jsonl", "bytes.jsonl"):
         assert main(["--runs", str(tmp_path / name), "--out", str(tmp_path / "out")]) == 2
         err = capsys.readouterr().err
-        assert err.startswith(f"report.py: {tmp_path / name}:") and "expected" in err and err.count("\n") == 1
+        assert err.startswith(f"tables.py: {tmp_path / name}:") and "expected" in err and err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -280,7 +294,7 @@ def test_a_readme_without_its_markers_is_refused(text, tmp_path, capsys):
     runs, readme = save(tmp_path / "runs.jsonl", [made("sft")]), tmp_path / "README.md"
     readme.write_text(text)
     assert main(["--runs", str(runs), "--out", str(tmp_path / "out"), "--readme", str(readme)]) == 2
-    assert capsys.readouterr().err.startswith(f"report.py: {readme}: markers: expected one")
+    assert capsys.readouterr().err.startswith(f"tables.py: {readme}: markers: expected one")
     assert readme.read_text() == text and not (tmp_path / "out").exists()
 
 
@@ -297,7 +311,7 @@ def test_readme_is_filled_between_its_markers_and_twice_gives_the_same(tmp_path,
     assert once[readme].startswith(before) and once[readme].endswith(after[1:])
     text = once[readme].decode()
     assert "\nold\n" not in text and printed.strip() in text and "](study/results/rates.svg)" in text
-    assert "x86_64, cpu" in printed.split("\n")[0] and "python study/report.py" in printed.split("\n")[0]
+    assert "x86_64, cpu" in printed.split("\n")[0] and "python -m study.tables" in printed.split("\n")[0]
     assert main(arguments) == 0
     assert once == {path: path.read_bytes() for path in (readme, *out.iterdir())}
     assert around(readme)[0].encode() == before[:-1] and around(readme)[1].encode() == after[1:]
@@ -318,7 +332,7 @@ def test_a_later_line_replaces_an_earlier_one(tmp_path):
 
 def test_the_script_runs_by_itself(tmp_path):
     runs = save(tmp_path / "runs.jsonl", [made("opsd", s) for s in range(2)])
-    done = subprocess.run([sys.executable, "study/report.py", "--runs", str(runs), "--out", str(tmp_path / "out")],
+    done = subprocess.run([sys.executable, "-m", "study.tables", "--runs", str(runs), "--out", str(tmp_path / "out")],
                           cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0 and "| opsd `--method opsd` " in done.stdout and done.stderr == ""
     numbers = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """What the study's runs say: tables, paired intervals, pictures.
 
-    python study/report.py             # prints the tables; writes pictures and results.json to study/results/
-    python study/report.py --readme    # and puts them into study/README.md, between <!-- study --> and <!-- /study -->
+    python -m study.tables             # prints the tables; writes pictures and results.json to study/results/
+    python -m study.tables --readme    # and puts them into study/README.md, between <!-- study --> and <!-- /study -->
 
 Accuracies are shares from 0 to 1 in here and in results.json, percent in tables and pictures.
 """
@@ -11,16 +11,13 @@ import os
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-if __name__ == "__main__":  # `python study/report.py` starts in study/: let it find its siblings
-    sys.path[0] = str(ROOT)
-
 import numpy as np
 
-from study.plot import Line, Panel, cell, chart, interval, markdown
+from report.plot import Line, Panel, cell, chart, interval, markdown
 from study.runs import RUNS, TABLES
 
-RESULTS, README = ROOT / "study" / "results", ROOT / "study" / "README.md"
+HERE = Path(__file__).resolve().parent
+RESULTS, README = HERE / "results", HERE / "README.md"
 MARKERS = "<!-- study -->", "<!-- /study -->"
 DRAWS = 10_000                                                           # resamples of the bootstrap
 SETS = ("new", "hard", "known")                                          # test sets
@@ -416,7 +413,7 @@ def main(arguments: list[str] | None = None) -> int:
         runs = read_runs(args.runs)
         report = Report(runs, Path(os.path.relpath(args.out, readme.parent)).as_posix())
         given = "" if args.runs == RESULTS / "runs.jsonl" else f" --runs {args.runs.as_posix()}"
-        text = "\n\n".join([first_line(runs, f"python study/report.py{given} --readme"), *report.parts])
+        text = "\n\n".join([first_line(runs, f"python -m study.tables{given} --readme"), *report.parts])
         if args.readme:
             before, after = around(readme)
         for name, picture in report.pictures.items():
@@ -425,7 +422,7 @@ def main(arguments: list[str] | None = None) -> int:
         if args.readme:
             write(readme, f"{before}\n\n{text}\n\n{after}")
     except (ValueError, OSError) as error:
-        print(f"report.py: {error}", file=sys.stderr)
+        print(f"tables.py: {error}", file=sys.stderr)
         return 2
     print(text)
     return 0

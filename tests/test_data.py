@@ -17,7 +17,6 @@ import pytest
 
 import data.invented as invented_module
 import data.prepare as prepare_module
-from data.sources import CORRUPTIONS, corrupt, corrupted_solution, noisy_rubric, reduced_rubric, shuffled_rubrics
 from data.generate import example, question, rubric, solution
 from data.grammar import canonical, correct, final_answer
 from data.invented import invented, invented_law
@@ -50,6 +49,14 @@ from data.problems import (
     units_of,
 )
 from data.relations import forms
+from data.sources import (
+    CORRUPTIONS,
+    corrupt,
+    corrupted_solution,
+    noisy_rubric,
+    reduced_rubric,
+    shuffled_rubrics,
+)
 from rubrics import GENERIC, Criterion, Rubric, grade, key_relations, satisfied
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -315,7 +322,7 @@ def test_solutions_state_the_law_and_only_the_law(many):
 
 def test_the_reference_solution_meets_every_criterion_and_a_wrong_one_does_not(many):
     rng = random.Random(3)
-    for p, e in many:
+    for _, e in many:
         assert grade(e.rubric, e.solution) == 1, e
         wrong = corrupted_solution(e.solution, rng)
         assert correct(wrong, e.answer) and grade(e.rubric, wrong) < 1, wrong
@@ -395,7 +402,7 @@ def test_comparisons_by_plugging_in_numbers():
 
 def test_invented_problems_are_well_formed():
     rng, real, real_names = random.Random(9), {frozenset(units_of(law)) for law in LAWS}, 0
-    for i in range(2000):
+    for _ in range(2000):
         law = invented_law(rng)
         assert frozenset(units_of(law)) not in real and len(law.units) == len(units_of(law))
         real_names += any(name in units_of(other) for other in LAWS for name in units_of(law))

@@ -25,7 +25,8 @@ def oracle(z_student, z_teacher, beta, temperature, top_k, clip, clip_mode):
         return {v: e[v] / sum(e.values()) for v in keep}
 
     p, q = softmax(z_teacher), softmax(z_student)
-    xlogy = lambda x, ratio: 0.0 if x == 0 else x * math.log(ratio)
+    def xlogy(x, ratio):
+        return 0.0 if x == 0 else x * math.log(ratio)
     terms = []
     for v in keep:
         if beta == 0:
@@ -48,7 +49,8 @@ def logits(n, v, seed, scale=2.0):
 
 def states(n, v=13, seed=0, dtype=torch.float64):
     g = torch.Generator().manual_seed(seed)
-    draw = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype)
+    def draw(*shape):
+        return torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype)
     return draw(n, 5).requires_grad_(), draw(v, 5).requires_grad_(), draw(n, 7), draw(v, 7)
 
 
@@ -287,7 +289,8 @@ def test_bfloat16_inputs_are_computed_in_float32(beta, top_k):
 def test_gradients_in_bfloat16_are_within_one_percent_of_float64(beta, spread):
     """Rounding may grow neither with the logits nor where q - p is a small difference. Of the result alone: 2e-3."""
     g = torch.Generator().manual_seed(1)
-    draw = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64)
+    def draw(*shape):
+        return torch.randn(*shape, generator=g, dtype=torch.float64)
     x, w, y, u = draw(48, 32), draw(301, 32), draw(48, 32), draw(301, 32)
     if spread == "nearly equal":
         spread, y, u = 3, x + 0.02 * y, w.clone()

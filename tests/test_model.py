@@ -66,11 +66,13 @@ def oracle(model, ids):
     w = {name: p.double().tolist() for name, p in model.state_dict().items()}
     stream = [list(w["embed.weight"][token]) for token in ids]
     for layer in range(c.n_layer):
-        at = lambda name: w[f"blocks.{layer}.{name}.weight"]
+        def at(name):
+            return w[f"blocks.{layer}.{name}.weight"]
         keys, values, after = [], [], []
         for position, x in enumerate(stream):
             h = rms(x, at("attn_norm"), c.norm_eps)
-            heads = lambda name: split(matvec(at(name), h), c.head_dim)
+            def heads(name):
+                return split(matvec(at(name), h), c.head_dim)
             keys.append([turn(rms(k, at("k_norm"), c.norm_eps), position, c.rope_theta) for k in heads("k")])
             values.append(heads("v"))
             mixed = []
@@ -342,8 +344,9 @@ def test_both_ends_of_the_uniform_number(number, place):
 
 def test_noise_is_the_only_source_of_randomness():
     model, _ = constant_model()
-    run = lambda seed: generate(model, [[1], [2, 3]], max_new_tokens=8, eos=-1,
-                                noise=None if seed is None else uniform(2, 8, rng=torch.Generator().manual_seed(seed)))
+    def run(seed):
+        return generate(model, [[1], [2, 3]], max_new_tokens=8, eos=-1,
+                                    noise=None if seed is None else uniform(2, 8, rng=torch.Generator().manual_seed(seed)))
     torch.manual_seed(0)
     before = torch.get_rng_state()
     assert run(3) == run(3) != run(4)

@@ -301,8 +301,9 @@ def test_rubrichub_rl(tmp_path):
                {"criterion": "Is short.", "points": 1, "tags": {"parameters": None}}]
     row = {"prompt": [{"role": "user", "content": "Which law?"}], "ability": "science",
            "reward_model": {"ground_truth": "", "rubrics": rubrics, "style": "rubric"}}
-    for row in (row, row | {"Rubrics": rubrics, "reward_model": {"ground_truth": "", "rubrics": None}}):
-        example, _ = load_one(tmp_path, row)
+    elsewhere = row | {"Rubrics": rubrics, "reward_model": {"ground_truth": "", "rubrics": None}}
+    for form in (row, elsewhere):
+        example, _ = load_one(tmp_path, form)
         assert (example.question, example.answer, example.solution) == ("Which law?", "", "")
         assert example.rubric.text() == "12 Essential: Names Ohm's law.\n1 Important: Is short."
         assert [(c.title, c.check) for c in example.rubric.criteria] == [("Essential", ""), ("Important", "")]

@@ -38,7 +38,8 @@ def tok():
 def random_text(rng, length):
     """Words, numbers and symbols in the middle of code points from all of Unicode."""
     pieces = ["the", "box", " ", " ", "  ", "\n", "\r\n", "7", "42", ".", " = ", "×", "²", "Ω", "<|eos|>"]
-    scalar = lambda: chr(rng.choice([rng.randrange(0xD800), rng.randrange(0xE000, 0x110000)]))
+    def scalar():
+        return chr(rng.choice([rng.randrange(0xD800), rng.randrange(0xE000, 0x110000)]))
     return "".join(rng.choice(pieces) if rng.random() < 0.7 else scalar() for _ in range(length))
 
 
@@ -146,7 +147,8 @@ def test_half_a_surrogate_pair_becomes_the_replacement_character(tok):
 
 
 def test_chunks():
-    cut = lambda text: regex.findall(PATTERN, text)
+    def cut(text):
+        return regex.findall(PATTERN, text)
     assert cut("A 12 kg box") == ["A", " 1", "2", " kg", " box"]
     assert cut("v = 3.5 m/s²") == ["v", " =", " 3", ".", "5", " m/s", "²"]
     assert cut("N·m/s, and/or a/ /b ·") == ["N·m/s", ",", " and/or", " a", "/", " /", "b", " ·"]

@@ -59,7 +59,7 @@ class Settings:
     )
 
     data: str = setting(
-        "", "stage1", "JSON Lines file of your own questions and rubrics (see README)"
+        "", "stage1", "JSON Lines file of your own questions and rubrics (see data/README.md)"
     )
     stage1_limit: int = setting(
         0, "stage1", "teach stage I from the first of its questions only, this many; 0: all"

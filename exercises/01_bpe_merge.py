@@ -15,7 +15,7 @@ By hand: a a a b with the pair (a, a). The first two merge, the third a has only
 Why it matters: encoding repeats exactly these merges. If training and encoding merge in different directions, the same
 text has different ids in the two, and the model meets tokens that it was never trained on.
 
-The answer lives in data/tokenizer.py: _merge. Check with: python exercises/check.py 1
+The answer lives in data/tokenizer.py: _merge. Check with: python -m exercises.check 1
 """
 
 

@@ -19,7 +19,7 @@ values 2 and 4; the new ones are 9 and 1. The first new token sees 2, 4 and 9, t
 four: 4.
 
 The code that does it is spread over model.py: KVCache.append writes, GPT.forward makes the mask, Block.forward reads
-(scaled_dot_product_attention; use it here or not, as you like). Check with: python exercises/check.py 2
+(scaled_dot_product_attention; use it here or not, as you like). Check with: python -m exercises.check 2
 """
 import torch
 import torch.nn.functional as F

@@ -19,7 +19,7 @@ With top_p = 0.6 (and no top_k) at temperature 0.5 the first token alone reaches
 
 The check draws with 20,000 evenly spaced numbers, so that the shares of the tokens are their probabilities.
 
-The answer lives in model.py: sample. Check with: python exercises/check.py 3
+The answer lives in model.py: sample. Check with: python -m exercises.check 3
 """
 import torch
 from torch import Tensor

@@ -16,7 +16,7 @@ So the model is fed 5 6 7 8 and positions 1, 2, 3 are read: the states at the to
 Student and teacher are read by this one function, with different prompts before the same completion. That is what keeps
 them aligned: row n of both results is about the same token.
 
-The answer lives in step.py: completion_hidden. Check with: python exercises/check.py 4
+The answer lives in step.py: completion_hidden. Check with: python -m exercises.check 4
 """
 import torch
 

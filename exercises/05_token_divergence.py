@@ -23,7 +23,7 @@ By hand: teacher (0.9, 0.1), student (0.8, 0.2).
 
 Leave top_k, clip and clip_mode alone: the check does not use them here. Clipping is exercise 10.
 
-The answer lives in loss.py: token_divergence (and divergence_terms). Check with: python exercises/check.py 5
+The answer lives in loss.py: token_divergence (and divergence_terms). Check with: python -m exercises.check 5
 """
 import math
 

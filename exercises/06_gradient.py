@@ -22,7 +22,7 @@ Look at the two for a token that the student almost never writes (q_i near 0) bu
 p_i, reverse with almost nothing. And each row adds up to 0: a softmax does not feel a constant added to its logits.
 
 The answer lives in fused_loss.py: distillation_loss states the rule, what it calls for the rows of a chunk computes it.
-Check with: python exercises/check.py 6
+Check with: python -m exercises.check 6
 """
 import math
 

@@ -21,7 +21,7 @@ By hand: H = K = 1, V = 2; the teacher's head has the rows log 0.9 and log 0.1, 
 tokens with hidden state 1. Each has the divergence 0.0367 of exercise 5: the loss is 0.0367, not their sum. With
 dz = (-0.1, 0.1) / 2 a token, dx = -0.05 log 0.8 + 0.05 log 0.2 = -0.0693 for each, and dw = (-0.1, 0.1) from both.
 
-The answer lives in fused_loss.py: distillation_loss and what it calls. Check with: python exercises/check.py 7
+The answer lives in fused_loss.py: distillation_loss and what it calls. Check with: python -m exercises.check 7
 """
 import torch
 

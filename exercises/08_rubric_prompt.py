@@ -20,7 +20,7 @@ completion and encode it again for the teacher. Here ids are made once, section 
 question that contains the text "<|solve|>" must not turn into a prompt with two sections: tokenizer.encode never makes
 a special token out of text.
 
-The answer lives in rubrics.py: prompt and data/tokenizer.py: encode. Check with: python exercises/check.py 8
+The answer lives in rubrics.py: prompt and data/tokenizer.py: encode. Check with: python -m exercises.check 8
 """
 from data.tokenizer import Tokenizer
 from rubrics import Rubric

@@ -20,7 +20,7 @@ for the first logit is q - p = -0.10: a step against it lifts the logit, as it s
 
 "token" and "scale" give the same number and differ in the gradient only, so the check looks at both.
 
-The answer lives in loss.py: token_divergence. Check with: python exercises/check.py 10
+The answer lives in loss.py: token_divergence. Check with: python -m exercises.check 10
 """
 import torch
 

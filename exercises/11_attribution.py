@@ -20,7 +20,7 @@ and takes only 1.6 along when it goes: the other 0.4 is what B says too, and it 
 counted in both rows "alone". Of two criteria that are equal, what do the rows say? Of two that work only together?
 The check has both cases.
 
-The answer lives in report/explain.py: attribute. Check with: python exercises/check.py 11
+The answer lives in report/explain.py: attribute. Check with: python -m exercises.check 11
 """
 import torch
 

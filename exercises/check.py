@@ -1,4 +1,4 @@
-"""Check the exercises: python exercises/check.py (all), python exercises/check.py 5 (one), ... 5 6 (some).
+"""Check the exercises: python -m exercises.check (all), python -m exercises.check 5 (one), ... 5 6 (some).
 
 Each check has a case worked by hand (the one of the exercise's text), a property, and random inputs on which the
 shipped function gives the expected value, in float64. A wrong value is compared with what typical mistakes give, and
@@ -18,9 +18,6 @@ from contextlib import contextmanager
 from itertools import permutations
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
 import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
@@ -35,6 +32,7 @@ import report.explain
 import rubrics
 import step
 
+HERE = Path(__file__).resolve().parent
 SECONDS = 20  # for one exercise: an endless loop is a mistake like any other
 
 
@@ -274,7 +272,8 @@ def check_2(attend):
             compare(f"{case}; the buffer `{name}` afterwards", now, wanted, [(old, unwritten)])
 
     zero, stale = torch.zeros(1, 1, 2, 1, dtype=torch.float64), 50.0
-    column = lambda *numbers: torch.tensor(numbers, dtype=torch.float64).view(1, 1, -1, 1)      # [1, 1, C, 1]
+    def column(*numbers):
+        return torch.tensor(numbers, dtype=torch.float64).view(1, 1, -1, 1)      # [1, 1, C, 1]
     keys, values = torch.zeros(1, 1, 4, 1, dtype=torch.float64), column(2, 4, stale, stale)
     compared("the case by hand: 2 and 4 in the buffer, new values 9 and 1, all queries and keys 0", zero, zero,
              column(9, 1), keys, values, [2], column(5, 4), (keys, column(2, 4, 9, 1)))
@@ -356,7 +355,8 @@ def check_3(sample):
         got, expected = shares(sample, p, temperature, top_k, top_p), shares(model.sample, p, temperature, top_k, top_p)
         if near(got, expected):
             continue
-        as_if = lambda **switch: kept(p, temperature, top_k, top_p, **switch)
+        def as_if(**switch):
+            return kept(p, temperature, top_k, top_p, **switch)
         why = next((text for value, text in (
             (as_if(power=1.0), "As without a temperature: divide the logits by it."),
             (as_if(power=temperature), "Multiplied by the temperature: divide the logits by it."),
@@ -447,7 +447,8 @@ def check_4(completion_hidden):
 
 # ------------------------------------------------------------------------------------------ 5 the token divergence
 def divergence_mistakes(s, t, beta, temperature):
-    plain = lambda s, t, beta, tau=temperature: loss.token_divergence(s, t, beta=beta, temperature=tau)  # [N]
+    def plain(s, t, beta, tau=temperature):
+        return loss.token_divergence(s, t, beta=beta, temperature=tau)  # [N]
     right = plain(s, t, beta)
     a, b = (s / temperature).log_softmax(-1), (t / temperature).log_softmax(-1)
     found = [
@@ -613,8 +614,9 @@ def check_7(learners):
         expected = chunked_loss(x, w, y, u, rows=rows, **settings)
         n, count, tau = len(x), settings.get("denominator") or len(x), settings.get("temperature", 1.0)
         starts = range(0, n, rows)
-        one = lambda i, own: chunked_loss(x[i:i + rows], w, y[i:i + rows], u, rows=rows,
-                                          **{**settings, "denominator": own or len(x[i:i + rows])})
+        def one(i, own):
+            return chunked_loss(x[i:i + rows], w, y[i:i + rows], u, rows=rows,
+                                                  **{**settings, "denominator": own or len(x[i:i + rows])})
         means, parts = [one(i, None) for i in starts], [one(i, count) for i in starts]
         for k, name in enumerate(names):
             right = expected[k]
@@ -706,7 +708,8 @@ def check_8(prompt, encode):
             ("bytes only", bytes_only, texts, None), ("trained", trained, texts, None),
             ("trained", trained, [("question", "speed"), ("write_rubric", "")], None)):
         expected, t = by_hand or data.tokenizer.encode(tokenizer, sections), tokenizer
-        special = lambda n: [t.id[n]]
+        def special(n):
+            return [t.id[n]]
         marked = "".join(f"<|{n}|>{text}" for n, text in sections)
         with given(f"encode, tokenizer {name}, {sections}"):
             got = encode(t, sections)
@@ -759,8 +762,10 @@ def check_9(set_advantages):
         if any(a != a for a in got if isinstance(a, float)):
             raise wrong(case, show(expected), show(got),
                         "nan: in a group of equal rewards the standard deviation is 0; its advantages are 0.")
-        each = lambda **switch: [a for part in parts for a in scaled(part, **switch)]
-        rounding = lambda values: [round(a, 4) for a in values] if number == 0 else values
+        def each(**switch):
+            return [a for part in parts for a in scaled(part, **switch)]
+        def rounding(values):
+            return [round(a, 4) for a in values] if number == 0 else values
         if got == [0.25] * len(got):
             raise wrong(case, show(expected), "the advantages that the rollouts had before",
                         "Set rollout.advantage on each.")
@@ -866,7 +871,8 @@ def attribution_mistakes(s, criteria, expected):
     """{key of the result: [(what a known mistake gives, text)]} for the values `s` of each tuple of criteria."""
     r, places = criteria, range(len(criteria))
     rest = [r[:i] + r[i + 1:] for i in places]
-    stack = lambda values: torch.stack(list(values))
+    def stack(values):
+        return torch.stack(list(values))
     known = {
         "whole": [(s(r), "score(()) is not subtracted: an effect is a difference to the teacher without a rubric.")],
         "left out": [
@@ -914,7 +920,7 @@ def check_11(attribute):
         except Exception as error:
             if len(criteria) == 1:
                 raise wrong(case, "the same effect three times", f"{type(error).__name__}: {error}",
-                            "Without its only criterion a rubric is (), and score(()) is defined: no rubric.")
+                            "Without its only criterion a rubric is (), and score(()) is defined: no rubric.") from error
             raise
         expected = expected or report.explain.attribute(score, criteria)
         if not isinstance(got, dict) or got.keys() != expected.keys():
@@ -926,7 +932,8 @@ def check_11(attribute):
             raise wrong(case, f"at most {2 + 2 * len(criteria)} calls of score", f"{len(asked)} calls",
                         "Every call is a forward pass: ask for score(r) and score(()) once, before the loop.")
 
-    effect = lambda *values: torch.tensor(values, dtype=torch.float64).reshape(-1, 1, 1)
+    def effect(*values):
+        return torch.tensor(values, dtype=torch.float64).reshape(-1, 1, 1)
     by_hand = {(): -3, ("A",): -1, ("B",): -2.5, ("A", "B"): -0.9}
     compared("the criteria A and B of the text", lambda chosen: effect(by_hand[chosen])[0], ("A", "B"),
              {"whole": effect(2.1)[0], "left out": effect(1.6, 0.1), "alone": effect(2, 0.5)})

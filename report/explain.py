@@ -17,11 +17,11 @@ from data.grammar import correct
 from data.tokenizer import Tokenizer, encode, read_tokenizer
 from fused_loss import TokenStats, distillation_loss
 from model import GPT, generate
-from step import completion_hidden, rollout
 from rubrics import Criterion, Example, Rubric, grade, prompt
-from trainer.settings import Settings
-from trainer.processes import device_of
+from step import completion_hidden, rollout
 from trainer.checkpoints import load_model
+from trainer.processes import device_of
+from trainer.settings import Settings
 
 TOP = 5                  # most likely tokens that are kept for each distribution
 TRIED, SAMPLES = 16, 6   # questions of a kind, and answers to each, from which a right and a wrong one are taken

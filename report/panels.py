@@ -16,10 +16,19 @@ from data.load import load_examples
 from data.tokenizer import encode
 from loss import CLIP_MODES, token_divergence
 from model import GPT
-from step import Rollout, completion_hidden, micro_batches, rollout
 from rcsd import greedy, write_rubrics
-from report.explain import TOP, Run, fits, log_probs, open_run, right_and_wrong, token_stats, token_text
+from report.explain import (
+    TOP,
+    Run,
+    fits,
+    log_probs,
+    open_run,
+    right_and_wrong,
+    token_stats,
+    token_text,
+)
 from rubrics import GENERIC, VERBS, Criterion, Example, Rubric, parse_rubric, prompt, satisfied
+from step import Rollout, completion_hidden, micro_batches, rollout
 from trainer.settings import PRESETS, Settings
 
 PANEL = 100              # questions of the teacher's panel
@@ -116,7 +125,8 @@ def teacher_panel(run: Run, examples: list[Example], learned: dict, known: dict[
         own, theirs, where = states_of(run, student, rollouts)
         plain, tail, scale, point = (token_stats(run, student, own, theirs, **changes) for changes in (
             {}, {"top_k": TAIL_K}, {"clip": SCALE_CLIP, "clip_mode": "scale"}, {"clip": POINT_CLIP, "clip_mode": "pointwise"}))
-        share = lambda values: values.float().mean().item()
+        def share(values):
+            return values.float().mean().item()
         columns[name] = {
             "right": sum(correct(t, e.answer) for t, e in zip(texts, examples)) / len(texts),
             "leak": sum(bool(LEAK.search(t)) for t in texts) / len(texts),

@@ -28,21 +28,21 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from base import run_base, run_data
 from data.grammar import correct
 from data.load import load_examples
 from data.tokenizer import Tokenizer, encode, read_tokenizer
 from evaluate import answer_all, judge_rubrics
 from model import GPT
 from rcsd import METHODS, run_stage1, run_stage2, validate, write_rubrics
-from step import rollout
-from base import run_base, run_data
 from rubrics import prompt
+from step import rollout
 from study import runs as table
 from study import tables
-from trainer.settings import PRESETS, Settings
-from trainer.processes import device_of
 from trainer.checkpoints import load, load_model
 from trainer.command_line import share
+from trainer.processes import device_of
+from trainer.settings import PRESETS, Settings
 
 SETS = ("known", "new", "hard")
 
@@ -123,7 +123,8 @@ def train_run(seed_folder: Path, name: str, settings: Settings, preset: Settings
         sampled += row["sampled"]
         if "valid_new" in row:
             curve.append([row["step"] + 1, sampled, row["valid_known"], row["valid_new"]])
-    average = lambda key: sum(row[key] for row in log) / len(log) if key in log[0] else None
+    def average(key):
+        return sum(row[key] for row in log) / len(log) if key in log[0] else None
     student = load_model(folder / "stage2.pt", device_of(settings))
     return [{"run": name, **measure(student, tokenizer, sets, settings), **extra, "curve": curve,
              "kept": load(folder / "stage2.pt")["kept"], "steps": len(log), "sampled_tokens": sampled,

@@ -760,7 +760,7 @@ def test_command_line_errors_are_one_line_and_code_2(flags, message, tmp_path, c
 
 
 def test_command_line_defaults_are_the_cpu_preset(monkeypatch, tmp_path):
-    settings = pytest.importorskip("settings").Settings()
+    settings = pytest.importorskip("trainer.settings").Settings()
     called = {}
     monkeypatch.setattr(prepare_module, "prepare", lambda out, **args: called.update(args))
     main(["--out", str(tmp_path)])

@@ -2,7 +2,6 @@
 of exercises/bugs show their symptom, which the fix in ANSWERS.md takes away."""
 import contextlib
 import functools
-import importlib.util
 import inspect
 import io
 import math
@@ -20,13 +19,11 @@ import rcsd
 import rubrics
 import step
 from data.tokenizer import _merge, encode
+from exercises import check
 from report.explain import attribute
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "exercises"
-spec = importlib.util.spec_from_file_location("check", FOLDER / "check.py")
-check = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(check)
 NUMBERS = [entry[0] for entry in check.EXERCISES]
 
 
@@ -59,7 +56,7 @@ def test_the_text_of_an_exercise_fits_the_source(number):
     exec(compile(text, file, "exec"), module)
     doc = module["__doc__"]
     assert doc.startswith(f"{number}. ") and re.search(r"about \d+ lines, \d+ minutes", doc.split("\n")[0])
-    assert "By hand: " in doc and f"python exercises/check.py {number}" in doc
+    assert "By hand: " in doc and f"python -m exercises.check {number}" in doc
     for f in shipped:
         assert list(inspect.signature(module[f.__name__]).parameters) == list(inspect.signature(f).parameters)
     for path, name in re.findall(r"((?:data/|report/)?\w+\.py): (\w+)", doc):
@@ -234,7 +231,8 @@ def plain_kl(s, t, beta, temperature):
 def hidden_nan(s, t, beta, temperature):
     """The right value, but the gradient of a forbidden token is nan."""
     a, b = (s / temperature).log_softmax(-1), (t.detach() / temperature).log_softmax(-1)
-    kl = lambda x, y: torch.where(x == -math.inf, 0, x.exp() * (x - y)).sum(-1)
+    def kl(x, y):
+        return torch.where(x == -math.inf, 0, x.exp() * (x - y)).sum(-1)
     if beta in (0, 1):
         return kl(b, a) if beta == 0 else kl(a, b)
     m = torch.logaddexp(b + math.log(beta), a + math.log(1 - beta))
@@ -481,7 +479,8 @@ def test_a_typical_mistake_is_named(case):
 def divergence_by_hand(s, t, beta, temperature):
     """As a learner may write it, without the shipped terms."""
     a, b = ((z / temperature).log_softmax(-1).clamp(min=-1e4) for z in (s, t.detach()))              # [N, V]
-    kl = lambda x, y: (x.exp() * (x - y)).sum(-1)
+    def kl(x, y):
+        return (x.exp() * (x - y)).sum(-1)
     if beta in (0, 1):
         return kl(b, a) if beta == 0 else kl(a, b)
     m = torch.logaddexp(b + math.log(beta), a + math.log(1 - beta))
@@ -586,7 +585,7 @@ def test_the_digits_and_the_place_of_a_difference():
 
 def test_the_command_line():
     def run(*arguments):
-        return subprocess.run([sys.executable, str(FOLDER / "check.py"), *arguments], capture_output=True, text=True)
+        return subprocess.run([sys.executable, "-m", "exercises.check", *arguments], cwd=ROOT, capture_output=True, text=True)
 
     for bad in ("99", "five", "-1"):
         assert check.main([bad]) == 2

@@ -29,13 +29,14 @@ from loss import token_divergence
 from model import generate
 from report import explain, page, panels, picture, write
 from rubrics import Criterion, Example, Rubric, prompt
-from trainer.settings import Settings
 from trainer.checkpoints import load, save
+from trainer.settings import Settings
 
 TINY = dict(base_rows=300, stage1_questions=16, stage2_questions=16, test_questions=12, vocab_size=400, base_steps=6,
             base_tokens=1024, stage1_steps=3, stage2_steps=3, batch=4, n_embd=32, n_head=2, n_kv_head=1, head_dim=16,
             n_layer=1, mlp_width=32, max_new_tokens=12, max_seq_len=400, exposure_count=8)
 FLAGS = ["--preset", "smoke", "--device", "cpu", *(f for k, v in TINY.items() for f in ("--" + k.replace("_", "-"), str(v)))]
+ROOT = Path(__file__).resolve().parent.parent
 LINES = "5 Essential: uses force = mass × acceleration\n3 Important: gives the answer in N\n-1 Pitfall: does not add"
 QUESTION = "Is <b>1 & 2</b> \"a\" force?</script>"
 
@@ -166,8 +167,9 @@ def test_one_criterion_has_the_whole_effect_left_out_and_alone(run):
 
 def test_effects_on_tokens_sum_to_the_effect_on_the_answer(run):
     found = explain.answer(run, "Why?", Rubric(CRITERIA), IDS)["effects"]
-    total = lambda criteria: (plain_logits(run, run.base, prompt("Why?", rubric=Rubric(criteria)), IDS).log_softmax(-1)
-                              [range(len(IDS)), IDS]).sum().item()
+    def total(criteria):
+        return (plain_logits(run, run.base, prompt("Why?", rubric=Rubric(criteria)), IDS).log_softmax(-1)
+                                  [range(len(IDS)), IDS]).sum().item()
     for i in range(3):
         rest = CRITERIA[:i] + CRITERIA[i + 1:]
         assert sum(found["logprob"]["left out"][i]) == pytest.approx(total(CRITERIA) - total(rest), abs=1e-3)
@@ -229,7 +231,8 @@ def test_the_question_shown_is_the_one_whose_wrong_answer_diverges_most(run, mon
         own, seen = (plain_logits(run, run.base, prompt(e.question, rubric=r), ids) for r in (None, rubrics[e.id]))
         return token_divergence(own, seen).mean().item()
 
-    says = lambda a: "".join(t["text"] for t in a["tokens"]).replace(run.tokenizer.decode([run.tokenizer.eos]), "")
+    def says(a):
+        return "".join(t["text"] for t in a["tokens"]).replace(run.tokenizer.decode([run.tokenizer.eos]), "")
     one, two = ("Answer: 12 N", False), ("Answer: 7 m", False)
     wrong = [("Answer: 13 N", False), ("a = b", False), ("Answer: 8 N", True)]
     both = [wrong[0], one, *wrong[1:], two, wrong[1], wrong[0], two]   # the first wrong answer of each counts
@@ -344,7 +347,8 @@ def test_the_tables_of_two_runs_by_hand():
     """Each measure another number: place k of the groups, column c, run r."""
     def run(r):
         models, groups = ("base", "student"), evaluate.GROUPS
-        value = lambda start: {m: {g: start + (10 * c + k + 2 * r) / 100 for k, g in enumerate(groups)} for c, m in enumerate(models)}
+        def value(start):
+            return {m: {g: start + (10 * c + k + 2 * r) / 100 for k, g in enumerate(groups)} for c, m in enumerate(models)}
         return {"accuracy": value(0.0), "score": value(0.3), "questions": {g: 40 + k for k, g in enumerate(groups)},
                 "kinds": {m: {g: {"one-step": 0.5 + (10 * c + k + 2 * r) / 100} for k, g in enumerate(groups[:2])}
                           for c, m in enumerate(models)},
@@ -352,7 +356,8 @@ def test_the_tables_of_two_runs_by_hand():
                                for k, g in enumerate(groups[:2])} for c, m in enumerate(("base", "stage1"))}}
 
     answers, written = evaluate.rows([run(0), run(1)])
-    middle = lambda start: [[pytest.approx(start + c), pytest.approx(2 ** 0.5)] for c in (1, 11)]   # of start and start + 2
+    def middle(start):
+        return [[pytest.approx(start + c), pytest.approx(2 ** 0.5)] for c in (1, 11)]   # of start and start + 2
     groups = [(g, 40 + k, middle(k)) for k, g in enumerate(evaluate.GROUPS)]
     kinds = [(f"  {g}, one-step", None, middle(50 + k)) for k, g in enumerate(evaluate.GROUPS[:2])]
     scores = [(f"rubric score, {g}", None, middle(30 + k)) for k, g in enumerate(evaluate.GROUPS[:2])]
@@ -392,7 +397,8 @@ def test_the_teachers_panel_against_one_prefix_at_a_time(run, finished, monkeypa
     run = replace(run, settings=replace(run.settings, micro_tokens=700))   # several batches
     examples = load_examples(finished / "data" / "test_new.jsonl")[0][:11]
     generator = torch.Generator().manual_seed(0)
-    draw = lambda n: torch.randint(300, 400, (n,), generator=generator).tolist()
+    def draw(n):
+        return torch.randint(300, 400, (n,), generator=generator).tolist()
     samples = {"before": [draw(n) for n in (1, 2, 1, 3, 1, 2, 1, 1, 1, 1, 1)], "after": [draw(n) for n in (2,) * 10 + (4,)]}
     learned = {e.id: Rubric(CRITERIA[:1 + i % 3]) for i, e in enumerate(examples)}
 
@@ -436,7 +442,8 @@ def test_the_teachers_panel_against_one_prefix_at_a_time(run, finished, monkeypa
                              q[t].sum() - q[t][p[t].topk(20).indices].sum(), q[t][best] < p[t][best] and z.grad[best] > 0))
                 if name == "learned rubric" and rows[-1][-1]:
                     turned.append((z.grad[best].item(), ids, t, p[t], q[t]))
-        mean = lambda i: sum(float(row[i]) for row in rows) / len(rows)
+        def mean(i):
+            return sum(float(row[i]) for row in rows) / len(rows)
         for i, key in enumerate(("divergence", "teacher_entropy", "student_entropy", "tail"), 1):
             assert column[key] == pytest.approx(mean(i), abs=1e-4), (name, key)
         assert column["clipped"] == pytest.approx(sum(row[1].item() > 0.5 for row in rows) / len(rows))
@@ -590,9 +597,10 @@ def test_no_number_is_typed_into_the_text(report):
             at = at[key]
         at[path[-1]] = -99 if path[-1] == "logprob" else 0  # a probability of 0
     changed["runs"][0] |= {"machine": "m", "preset": "p"}
-    keep = lambda value: ({k: keep(v) for k, v in value.items()} if isinstance(value, dict) else [keep(v) for v in value]
-                          if isinstance(value, list) else re.sub(r"\d", "", value)
-                          if isinstance(value, str) and value not in page.NAMES else value)
+    def keep(value):
+        return ({k: keep(v) for k, v in value.items()} if isinstance(value, dict) else [keep(v) for v in value]
+                              if isinstance(value, list) else re.sub(r"\d", "", value)
+                              if isinstance(value, str) and value not in page.NAMES else value)
     changed = keep({k: v for k, v in changed.items() if k != "runs"}) | {"runs": changed["runs"]}
     bins = {f"{b:g}" for b in page.BINS}
     words = " ".join(Reader(re.sub("<svg.*?</svg>", "", page.page(changed), flags=re.S)).text)
@@ -634,7 +642,8 @@ def test_text_can_be_read_on_every_shade_and_shades_differ_in_lightness_alone():
     css = (Path(page.__file__).parent / "page.css").read_text()
     for block in re.findall(r":root \{(.*?)\}", css, re.S):
         colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block))
-        contrast = lambda a, b: (max(x := (luminance(a) + 0.05, luminance(b) + 0.05)) / min(x))
+        def contrast(a, b):
+            return (max(x := (luminance(a) + 0.05, luminance(b) + 0.05)) / min(x))
         pairs = [(f"c{i}", f"t{i}") for i in range(len(page.BINS) + 1)]
         pairs += [(back, front) for back in ("paper", "card") for front in ("ink", "soft", "accent", "good", "bad")]
         found = {pair: contrast(*(colours[name] for name in pair)) for pair in pairs}
@@ -666,7 +675,8 @@ def by_hand():
 
     def answer(right, tokens, shift):
         n = len(tokens)
-        values = lambda start: [(start + shift) * (-1) ** t / (t + 1) for t in range(n)]
+        def values(start):
+            return [(start + shift) * (-1) ** t / (t + 1) for t in range(n)]
         return {"right": right, "by": "base, sampled", "tokens": tokens, "controls": ["Control one", "Control two"], "effects": {
             m: {"whole": values(k), "left out": [values(k + 0.2), values(-k - 0.4)], "alone": [values(k + 0.6), values(-k - 0.8)],
                 "control": [values(0.005), values(-0.06)]} for m, k in (("logprob", 1.0), ("divergence", 4.0))}}
@@ -677,9 +687,11 @@ def by_hand():
               answer(False, [token("no\n", 4, (1.25, 0.03), (False, True)), token("N", 5, (0.25, 3.5), (True, False))], 0.3)]
     rubric = [{"weight": 5.0, "text": "Essential: first"}, {"weight": -2.0, "text": "Pitfall: second"}]
     question = {"tried": 16, "samples": 6, "rubric": rubric}
-    criterion = lambda weight, text, wrong: {"weight": weight, "text": text, "wrong": wrong}
-    column = lambda k: {"right": k / 10, "leak": k / 100, "teacher_entropy": k + 0.01, "student_entropy": k + 0.02,
-                        "divergence": k + 0.03, "tail": k / 20, "clipped": k / 40, "gradient_flipped": k / 1000}
+    def criterion(weight, text, wrong):
+        return {"weight": weight, "text": text, "wrong": wrong}
+    def column(k):
+        return {"right": k / 10, "leak": k / 100, "teacher_entropy": k + 0.01, "student_entropy": k + 0.02,
+                            "divergence": k + 0.03, "tail": k / 20, "clipped": k / 40, "gradient_flipped": k / 1000}
     return {
         "runs": [{"preset": "cpu", "changed": {"seed": 3, "top_k_loss": 7}, "settings": settings(3), "parameters": 1234567,
                   "machine": "one", "seconds": {"base": 60, "stage1": 90, "stage2": 330}},
@@ -746,7 +758,8 @@ def read_off(svg):
     ys = [(float(t.get("y")) - 4, float(t.text)) for t in texts if t.get("text-anchor") == "end"]
     middle = [t for t in texts if t.get("text-anchor") == "middle" and re.fullmatch(r"[\d.]+", t.text or "")]
     xs = [(float(t.get("x")), float(t.text)) for t in middle]
-    scale = lambda marks: lambda v: (marks[0][1] + (v - marks[0][0]) * (marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0]))
+    def scale(marks):
+        return lambda v: (marks[0][1] + (v - marks[0][0]) * (marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0]))
     x, y = scale(xs), scale(ys)
     shapes = [*svg.iter("polyline"), *svg.iter("polygon")]
     return [(s.get("stroke") or s.get("fill"), s.get("stroke-dasharray") is not None,
@@ -758,7 +771,8 @@ def near(points):
 
 
 def test_the_facts_of_the_runs_by_hand():
-    facts = lambda report: dict(zip(*([words(n) for n in part("run", report).iter(tag)] for tag in ("dt", "dd"))))
+    def facts(report):
+        return dict(zip(*([words(n) for n in part("run", report).iter(tag)] for tag in ("dt", "dd"))))
     assert facts(by_hand()) == {
         "Preset": "cpu, with --top-k-loss 7", "Method": "rcsd; its teacher saw rubric (rubrics: learned)", "Seed": "3, 8",
         "Parameters": "1,234,567", "Machine": "one; two", "Minutes of training":
@@ -874,8 +888,10 @@ def effects_by_hand(e, a, how, measure):
     found = answer["effects"][measure]
     named = [("The whole rubric", found["whole"]), ("Essential: first", found[how][0]), ("Pitfall: second", found[how][1]),
              ("Control, added: Control one", found["control"][0]), ("Control, added: Control two", found["control"][1])]
-    minus = lambda x, digits: f"{x:.{digits}f}".replace("-", "−")
-    sign = lambda x: "" if abs(x) < 0.02 else "+" if x > 0 else "−"
+    def minus(x, digits):
+        return f"{x:.{digits}f}".replace("-", "−")
+    def sign(x):
+        return "" if abs(x) < 0.02 else "+" if x > 0 else "−"
     return [[name, minus(sum(v), 2), *((minus(x, 3), sign(x)) for x in v)] for name, v in named]
 
 
@@ -973,7 +989,8 @@ def test_the_terminal_by_hand():
         "       0.83            the whole rubric", "       0.00            control, added: Control one",
         "      −0.05            control, added: Control two"]
     loud = page.terminal({"examples": made["examples"][:1]}, True).split("\n")
-    back = lambda i: f"\x1b[48;5;{page.SHELL_SHADES[i][0]}m\x1b[38;5;{page.SHELL_SHADES[i][1]}m"
+    def back(i):
+        return f"\x1b[48;5;{page.SHELL_SHADES[i][0]}m\x1b[38;5;{page.SHELL_SHADES[i][1]}m"
     assert loud[7] == f"  x{back(2)} = \x1b[0m{back(4)}9\x1b[0m"
     assert loud[-1] == "shades, nats from:  below 0.02  " + " ".join(
         f"{back(i)} {edge} \x1b[0m" for i, edge in enumerate(("0.02", "0.1", "0.3", "1", "3"), 1))
@@ -1018,7 +1035,8 @@ def test_the_picture_has_the_tokens_in_order_and_every_number_is_of_the_json(rep
     top = [pair for who in ("before", "teacher") for pair in tokens[1][who]["top"][:3]]
     said = [e["question"], e["answer"], page.rubric_text(e["rubric"]), *wanted * 2, *shares, "123.46", *(w for w, _ in top),
             *(page.num(p, 3) for _, p in top), *(f"{b:g}" for b in page.BINS for _ in (0, 1))]
-    numbers = lambda words: Counter(re.findall(r"\d+(?:\.\d+)?", " ".join(words)))
+    def numbers(words):
+        return Counter(re.findall(r"\d+(?:\.\d+)?", " ".join(words)))
     assert numbers(words for *_, words, _ in texts) == numbers(said)
     assert {"“ a&”", "“⏎”", "0.543", "0.432"} <= {words for *_, words, _ in texts}
 
@@ -1056,7 +1074,8 @@ def test_nothing_of_the_picture_overlaps_or_leaves_it(report, where):
     width, height = boxes[0][2:4]
     assert (width, boxes[0][5]["fill"]) == (900, "#ffffff")
     assert all(0 <= x and 0 <= y and right <= width and bottom <= height for x, y, right, bottom, *_ in texts + boxes)
-    meet = lambda a, b: min(a[2], b[2]) - max(a[0], b[0]) > 0.1 and min(a[3], b[3]) - max(a[1], b[1]) > 0.1
+    def meet(a, b):
+        return min(a[2], b[2]) - max(a[0], b[0]) > 0.1 and min(a[3], b[3]) - max(a[1], b[1]) > 0.1
     cells = [box for box in boxes if box[5].get("stroke") == "#d3d8de"]
     assert len(cells) == 2 * len(a["tokens"]) + len(page.BINS) + 1
     for parts in (texts, cells):
@@ -1077,8 +1096,8 @@ def test_the_picture_has_the_shades_of_the_page_and_can_be_read(report):
 
 def test_the_command_of_the_picture(finished, tmp_path):
     def made(*arguments):
-        return subprocess.run([sys.executable, picture.__file__, *map(str, arguments)], capture_output=True, text=True,
-                              encoding="utf-8", cwd=tmp_path)
+        return subprocess.run([sys.executable, "-m", "report.picture", *map(str, arguments)], capture_output=True, text=True,
+                              encoding="utf-8", cwd=ROOT)
 
     kinds = {e["kind"] for e in json.loads((finished / "report.json").read_text(encoding="utf-8"))["examples"]}
     assert "one-step" in kinds
@@ -1288,7 +1307,8 @@ def test_in_a_browser_popovers_and_heatmaps_say_what_the_json_says(tmp_path):
                            "--virtual-time-budget=3000", "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120)
     pops, heats, key = json.loads(unescape(re.search(r'data-look="([^"]*)"', done.stdout)[1]))
     pops = iter(pops)
-    three = lambda p: f"{p:.3f}"
+    def three(p):
+        return f"{p:.3f}"
     for e, example in enumerate(by_hand()["examples"]):
         for a, answer in enumerate(example["answers"]):
             for side in ("before", "after"):

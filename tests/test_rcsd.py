@@ -16,12 +16,20 @@ from base import Muon, bucketed, orthogonal
 from data.tokenizer import Tokenizer, encode, train_bpe
 from loss import token_divergence
 from model import GPT, GPTConfig
-from step import (Rollout, completion_hidden, distillation, micro_batches, policy_gradient_loss, sft_loss, update)
 from rcsd import set_advantages
 from rubrics import Criterion, Rubric, prompt
-from trainer.settings import PRESETS, Settings, seed_for
+from step import (
+    Rollout,
+    completion_hidden,
+    distillation,
+    micro_batches,
+    policy_gradient_loss,
+    sft_loss,
+    update,
+)
 from trainer.checkpoints import load, save
 from trainer.loop import State, train
+from trainer.settings import PRESETS, Settings, seed_for
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = dict(base_rows=300, stage1_questions=24, stage2_questions=24, test_questions=8, vocab_size=400, base_steps=6,
@@ -49,7 +57,8 @@ def tiny_model(seed=0, vocab=50, max_seq_len=64):
 
 def random_rollouts(count=9, seed=0, vocab=50, same_context=False):
     rng = random.Random(seed)
-    ids = lambda low, high: [rng.randrange(vocab) for _ in range(rng.randint(low, high))]
+    def ids(low, high):
+        return [rng.randrange(vocab) for _ in range(rng.randint(low, high))]
     rows = []
     for _ in range(count):
         student = ids(1, 12)
@@ -188,7 +197,8 @@ def test_orthogonal_changes_the_singular_values_alone(shape):
 def test_muon_is_momentum_made_orthogonal():
     """Against one matrix at a time by its formula, and PyTorch's own to the bfloat16 that it rounds to; it also resumes."""
     rng = torch.Generator().manual_seed(0)
-    draw = lambda *shape: torch.randn(*shape, generator=rng)
+    def draw(*shape):
+        return torch.randn(*shape, generator=rng)
     start = [draw(6, 4), draw(6, 4), draw(4, 6), draw(5, 5)]
     ours, theirs, want = [[torch.nn.Parameter(p.clone()) for p in start] for _ in range(3)]
     optimizer, averages = Muon(ours, lr=0.02), [torch.zeros_like(p) for p in start]
@@ -275,8 +285,9 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bits(finished, tmp_path
     assert kills >= 2
     run([stage], out, "--resume")
     assert same(weights(out / f"{stage}.pt"), weights(finished / f"{stage}.pt"))
-    strip = lambda path: [{k: v for k, v in json.loads(line).items() if k not in ("seconds", "tokens_per_s", "peak_mb")}
-                          for line in path.read_text().splitlines()]
+    def strip(path):
+        return [{k: v for k, v in json.loads(line).items() if k not in ("seconds", "tokens_per_s", "peak_mb")}
+                              for line in path.read_text().splitlines()]
     assert strip(out / f"{stage}.jsonl") == strip(finished / f"{stage}.jsonl")
     assert not list(out.glob("*.tmp"))
 
@@ -355,7 +366,8 @@ def test_train_sh_runs_the_whole_path_and_does_not_repeat_it(tmp_path):
     first, second = (subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path) for _ in "12")
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     assert "accuracy, %" in first.stdout and second.stdout.count("done before") == 4
-    table = lambda text: text[text.index("accuracy, %"):text.index("train.sh:")]
+    def table(text):
+        return text[text.index("accuracy, %"):text.index("train.sh:")]
     assert table(first.stdout) == table(second.stdout)
 
 
@@ -470,7 +482,7 @@ def test_a_full_disk_is_named_and_keeps_the_old_checkpoint(finished, tmp_path):
 
 
 def test_presets_are_valid():
-    for name, values in PRESETS.items():
+    for values in PRESETS.values():
         Settings(**values)
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from rcsd import METHODS
 from study.runs import FULL, QUICK, RUNS, TABLES, Plan, Run
 from study.sweep import Study
-from rcsd import METHODS
 from trainer.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent

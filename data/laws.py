@@ -1,14 +1,19 @@
 """The science: 64 real laws as a plain table, and the two-step chains between them.
 
-A law is one relation between named quantities, written for its usual subject ("force = mass ×
-acceleration"), with a unit for each quantity, four one-sentence scenes that say nothing about the
-answer, and where it comes from. The last scene of a law is held out: only the hard test set uses
-it. `problems.py` solves each relation for each of its quantities. Units are chosen so that whole
-numbers from 2 to 12 are plausible values and no conversion factor hides in a relation (kN × ms is
-N·s); `values` says where another range is.
+A law is one relation between named quantities, such as "force = mass × acceleration". There are
+three kinds of laws:
 
-`new=True` marks the laws that stage 0 half understands and the rubrics of stage II teach: four of
-each field.
+- Known laws: 48 of the 64. The base model learns them in stage 0 from solved questions.
+- New laws: the other 16, four of each field, marked with `new=True`. The base model has seen their
+  words, but most of their solutions were wrong. Stage I learns to write rubrics that state them,
+  and stage II teaches the student to solve them without a rubric.
+- Invented laws: made-up relations that hold nowhere (`invented.py`, not in this table). Nobody can
+  know them by heart, so from questions about them stage 0 learns to read a rubric.
+
+Each law has a unit for each quantity, four scenes and a source. A scene is one sentence that does
+not hint at the answer. The last scene is held out: only the hard test set uses it. The units are
+chosen such that whole numbers from 2 to 12 are plausible values and no relation hides a conversion
+factor (kN × ms is N·s). Where other values are plausible, `values` lists them.
 """
 
 from dataclasses import dataclass
@@ -20,19 +25,23 @@ TENS = tuple(range(20, 130, 10))  # for quantities that are realistic only as mu
 
 @dataclass(frozen=True)
 class Law:
+    """A relation between quantities, with what a question needs to ask about it."""
+
     name: str
     field: str
-    relation: (
-        str  # "target = a × b ÷ c", "target = ½ × a × b²", "target = a + b" or "target = a − b"
-    )
+    relation: str  # "y = a × b ÷ c", "y = ½ × a × b²", "y = a + b" or "y = a − b"
     units: tuple[str, ...]  # one for each quantity, in the order of the relation
-    scenes: tuple[str, ...]  # three for training, the last one for the hard test set
+    scenes: tuple[str, ...]  # the last one is for the hard test set, the others for training
     source: str
     new: bool = False
+    # {quantity: the values it may take}, where these are not 2 to 12
     values: dict[str, tuple[int, ...]] = dataclass_field(default_factory=dict, hash=False)
 
 
-def _law(field, name, relation, units, *scenes, source, new=False, **values):
+def _law(
+    field: str, name: str, relation: str, units: str, *scenes: str, source: str, new=False, **values
+) -> Law:
+    """A row of the table; `units` is one string, and `values` have "_" for a space in a name."""
     values = {name.replace("_", " "): allowed for name, allowed in values.items()}
     return Law(name, field, relation, tuple(units.split(", ")), scenes, source, new, values)
 
@@ -343,28 +352,33 @@ BY_NAME = {law.name: law for law in LAWS}
 
 @dataclass(frozen=True)
 class Chain:
-    """Two laws that share a quantity: `first` is solved for `link`, which then stands for `as_` in
-    `second`.
+    """Two laws that share a quantity, for two-step problems.
+
+    The first law is solved for the link. The second law, where the link stands for `as_`, is solved
+    for the target.
     """
 
-    first: str
-    second: str
-    link: str
-    as_: str
-    target: str
+    first: str  # name of a law
+    second: str  # name of a law
+    link: str  # the shared quantity, by its name in the first law
+    as_: str  # the same quantity, by its name in the second law
+    target: str  # a quantity of the second law
     scene: str
-    hard: bool  # kept for the hard test set: no training question has this combination
+    hard: bool  # whether only the hard test set has this combination
 
     @property
     def name(self) -> str:
+        """The two laws and the target: "weight > work (work)"."""
         return f"{self.first} > {self.second} ({self.target})"
 
     @property
     def new(self) -> bool:
+        """Whether one of the two laws is new."""
         return BY_NAME[self.first].new or BY_NAME[self.second].new
 
 
-def _chain(first, second, link, target, scene, hard=False):
+def _chain(first: str, second: str, link: str, target: str, scene: str, hard=False) -> Chain:
+    """A row of the table; `link` is "quantity", or "quantity as its name in the second law"."""
     link, _, as_ = link.partition(" as ")
     return Chain(first, second, link, as_ or link, target, scene, hard)
 

@@ -1,25 +1,27 @@
-"""Make the data of a run: the stage-0 corpus, the tokenizer, the questions of both stages, the test
-sets.
+"""Make the data of a run: the corpus of stage 0, the tokenizer, and all sets of questions.
 
-    python data/prepare.py --show 5                              # print examples as a person would read them
-    python data/prepare.py --out DIR --seed 0 --base-rows 2000   # write the files (rcsd.py data does so for a preset)
+    python data/prepare.py --show 5                             # print five examples
+    python data/prepare.py --out DIR --seed 0 --base-rows 2000  # write the files
 
-Files, all JSON Lines but the tokenizer:
-    base.jsonl        stage 0: {"sections": [[section, text], ...]}, prompt and completion in one
-    stage1.jsonl      questions with reference rubrics, from which the rubric generator learns
-    stage2.jsonl      other questions, for which it then writes the rubrics that stage II teaches from
-    valid.jsonl       questions about known and new laws for choosing settings
-    test_known.jsonl, test_new.jsonl    numbers that no training question has
-    test_hard.jsonl   the same, and a phrasing or a two-step combination that no training question has
+`rcsd.py data` writes the same files in the sizes of a preset. All but the tokenizer are JSON Lines:
+
+    base.jsonl        stage 0: {"sections": [[section, text], ...]}, the completion last
+    stage1.jsonl      questions with reference rubrics; stage I learns to write rubrics from them
+    stage2.jsonl      other questions; stage I writes rubrics for them, and stage II trains on both
+    valid.jsonl       questions about known and new laws, for choosing settings
+    test_known.jsonl  known laws, with numbers that no training question has
+    test_new.jsonl    new laws, with numbers that no training question has
+    test_hard.jsonl   such numbers, and an unseen phrasing or two-step combination
     tokenizer.txt     the merges, trained on base.jsonl
 
-At the end: examples as a person would read them.
+What known, new and invented laws are is explained at the top of `laws.py`.
 """
 
 import argparse
 import json
 import random
 import sys
+from collections.abc import Iterator, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,71 +33,72 @@ from tqdm import tqdm
 from data.files import write_lines
 from data.generate import example, rubric, solution
 from data.invented import invented
-from data.laws import BY_NAME, CHAINS, FIELDS, LAWS
+from data.laws import BY_NAME, CHAINS, FIELDS, LAWS, Law
 from data.mistakes import mistaken
-from data.problems import draw
+from data.problems import Problem, draw
 from data.tokenizer import SPECIALS, save_ranks, train_bpe
 from rubrics import GENERIC, Example, Rubric, prompt
 
 KINDS = ("one-step", "conversion", "comparison", "two-step")
 KIND_SHARES = (0.45, 0.15, 0.2, 0.2)
 
-# Stage 0: solve known laws unaided, solve invented laws from a context, write rubrics. The new laws
-# appear only as something half understood (`exposures`), so that an unaided student has something
-# to build on, and to get wrong.
-MIX = (
-    ("known", 0.37),  # question (and now and then the generic rubric) -> solution, known laws
-    ("read", 0.34),  # question + context -> solution, invented laws
-    ("informed", 0.05),  # question + rubric -> solution, known laws
-    ("uninformative", 0.03),  # question + rubric without its key criterion -> solution, known laws
-    ("write", 0.10),  # question -> rubric, known laws
-    (
-        "rewrite",
-        0.11,
-    ),  # question + reference rubric -> rubric in other words, known and invented laws
+# The tasks of stage 0: solve problems about known laws, read a context about invented laws, write
+# rubrics. New laws only occur in the exposures, which replace a share of the rows.
+# fmt: off
+MIX = (  # (task, share of the rows)
+    ("known", 0.37),          # question, sometimes with the generic rubric -> solution; known laws
+    ("read", 0.34),           # question + one of CONTEXTS -> solution; invented laws
+    ("informed", 0.05),       # question + rubric -> solution; known laws
+    ("uninformative", 0.03),  # question + rubric without key criteria -> solution; known laws
+    ("write", 0.10),          # question -> rubric; known laws
+    ("rewrite", 0.11),        # question + rubric -> the rubric in other words; known and invented
 )
+# fmt: on
 CONTEXTS = (("rubric", 0.7), ("rubric+answer", 0.1), ("solution", 0.1), ("answer", 0.1))
+REWRITE_INVENTED = 0.6  # share of the "rewrite" rows that are about invented laws
 
 # Stage 0 sees right and wrong solutions about each new law. A share of the new laws is understood:
 # most of their solutions are right. The other laws are misunderstood: most solutions are wrong.
 UNDERSTOOD = 0.4
 WRONG_WHEN_UNDERSTOOD = 0.1  # share of wrong solutions
 WRONG_WHEN_MISUNDERSTOOD = 0.9
-# The generic rubric stands beside the same share of known and of new laws, or it would itself tell
-# which is asked.
+MOST_MISSES = 5000  # draws in a row without a different question, before `questions` gives up
+
+# The share of "known" rows and of exposures that show the generic rubric. The share is the same, or
+# the rubric would tell whether a law is known or new.
 GENERIC_SHARE = 0.15
 
 
 def _kind(rng: random.Random) -> str:
+    """A kind of problem, drawn with KIND_SHARES."""
     return rng.choices(KINDS, KIND_SHARES)[0]
 
 
-def corpus(count: int, exposed: list[Example], exposure_share: float, seed: int):
-    """Yield the stage-0 corpus, one list of (section, text) a row; the text of the last section is
-    the completion.
+def corpus(
+    count: int, exposed: list[Example], exposure_share: float, seed: int
+) -> Iterator[list[tuple[str, str]]]:
+    """Yield `count` rows of stage 0: lists of (section, text), the completion last.
+
+    A share of the rows, `exposure_share` (0 to 1), are solved questions from `exposed`; MIX has the
+    tasks of the others.
     """
     rng = random.Random(f"base {seed}")
-    names, shares = zip(*MIX)
+    tasks, shares = zip(*MIX)
     for _ in range(count):
         if rng.random() < exposure_share:
-            e = rng.choice(exposed)
-            sections = prompt(e.question, rubric=GENERIC if rng.random() < GENERIC_SHARE else None)
-            yield sections[:-1] + [("solve", e.solution)]
+            exposure = rng.choice(exposed)
+            yield _row(_prompt_without_context(exposure, rng), exposure)
             continue
-        task = rng.choices(names, shares)[0]
-        imagined = task == "read" or (task == "rewrite" and rng.random() < 0.6)
-        problem = invented(_kind(rng), rng) if imagined else draw(_kind(rng), False, "train", rng)
+        task = rng.choices(tasks, shares)[0]
+        if task == "read" or (task == "rewrite" and rng.random() < REWRITE_INVENTED):
+            problem = invented(_kind(rng), rng)
+        else:
+            problem = draw(_kind(rng), False, "train", rng)
         e = example(problem, rng, "")
         if task == "known":
-            sections = prompt(e.question, rubric=GENERIC if rng.random() < GENERIC_SHARE else None)
+            sections = _prompt_without_context(e, rng)
         elif task == "read":
-            sees = rng.choices([name for name, _ in CONTEXTS], [share for _, share in CONTEXTS])[0]
-            sections = prompt(
-                e.question,
-                rubric=e.rubric if "rubric" in sees else None,
-                answer=e.answer if "answer" in sees else "",
-                solution=e.solution if sees == "solution" else "",
-            )
+            sections = _prompt_with_context(e, rng)
         elif task == "informed":
             sections = prompt(e.question, rubric=e.rubric)
         elif task == "uninformative":
@@ -103,11 +106,32 @@ def corpus(count: int, exposed: list[Example], exposure_share: float, seed: int)
             sections = prompt(e.question, rubric=Rubric(rest))
         elif task == "write":
             sections = prompt(e.question, task="write_rubric")
-        else:
+        else:  # rewrite
             sections = prompt(e.question, rubric=rubric(problem, rng), task="write_rubric")
-        yield sections[:-1] + [
-            (sections[-1][0], e.rubric.text() if sections[-1][0] == "write_rubric" else e.solution)
-        ]
+        yield _row(sections, e)
+
+
+def _prompt_without_context(e: Example, rng: random.Random) -> list[tuple[str, str]]:
+    """The prompt that asks for a solution, with the generic rubric in a GENERIC_SHARE of cases."""
+    return prompt(e.question, rubric=GENERIC if rng.random() < GENERIC_SHARE else None)
+
+
+def _prompt_with_context(e: Example, rng: random.Random) -> list[tuple[str, str]]:
+    """The prompt that asks for a solution, with one of CONTEXTS beside the question."""
+    names, shares = zip(*CONTEXTS)
+    context = rng.choices(names, shares)[0]
+    return prompt(
+        e.question,
+        rubric=e.rubric if context in ("rubric", "rubric+answer") else None,
+        answer=e.answer if context in ("answer", "rubric+answer") else "",
+        solution=e.solution if context == "solution" else "",
+    )
+
+
+def _row(sections: list[tuple[str, str]], e: Example) -> list[tuple[str, str]]:
+    """The prompt with its completion, a rubric or a solution, as text of the last section."""
+    task, _ = sections[-1]
+    return sections[:-1] + [(task, e.rubric.text() if task == "write_rubric" else e.solution)]
 
 
 def questions(
@@ -117,47 +141,62 @@ def questions(
     seed: int,
     *,
     new_share: float,
-    hard=False,
-    taken=frozenset(),
+    hard: bool = False,
+    taken: Set[str] = frozenset(),
     mistakes: dict[str, float] | None = None,
 ) -> list[Example]:
-    """`count` different questions of a split. `hard` takes unseen phrasings and unseen
-    combinations.
+    """Draw `count` different questions of a split; `new_share` of them (0 to 1) need a new law.
 
-    No question is in `taken`, and none needs a law and numbers whose key is. `mistakes`: how often
-    the solution (not the answer, not the rubric) has a wrong relation, by law; in one step, that of
-    the more mistaken law. Raises ValueError if there are too few.
+    `hard` draws phrasings and two-step combinations that no training question has. `taken` holds
+    the questions and the keys (law and numbers) that may not occur. `mistakes` gives, for a law,
+    the share of solutions (0 to 1) that are worked from a wrong relation; the answers and rubrics
+    stay right. For two laws the larger share counts. Raises ValueError if 5000 draws in a row find
+    nothing different.
     """
     rng = random.Random(f"{name} {seed}")
     found, seen, misses = [], set(), 0
-    while len(found) < count and misses < 5000:
+    while len(found) < count:
         problem = draw(_kind(rng), rng.random() < new_share, split, rng, held_out=hard)
         e = example(problem, rng, f"{name}-{len(found)}", held_out=hard)
-        share, step = max(
-            ((mistakes or {}).get(key.partition(":")[0], 0), i)
-            for i, key in enumerate(problem.keys)
-        )
-        if share and rng.random() < share and (wrong := mistaken(problem, step)):
-            e = replace(e, solution=solution(wrong))
+        if mistakes:
+            e = _maybe_mistaken(e, problem, mistakes, rng)
+        # A test set asks for a target from the same numbers only once, in whatever words.
         mark = (problem.keys, problem.target, problem.converted) if split == "test" else e.question
         if mark not in seen and taken.isdisjoint((e.question, *problem.keys)):
             seen.add(mark)
             found.append(e)
             misses = 0
-        else:
-            misses += 1
-    if len(found) < count:
-        raise ValueError(f"{name}: found only {len(found)} different questions, asked for {count}")
+            continue
+        misses += 1
+        if misses == MOST_MISSES:
+            raise ValueError(
+                f"{name}: found only {len(found)} different questions, asked for {count}"
+            )
     return found
 
 
-def exposures(count: int, seed: int) -> list[Example]:
-    """What stage 0 sees of the new laws: solved questions, some by the right relation and some by a
-    wrong one.
+def _maybe_mistaken(
+    e: Example, problem: Problem, mistakes: dict[str, float], rng: random.Random
+) -> Example:
+    """The example, or with the chance of its law the example with a mistaken solution."""
+    step, share = 0, 0.0  # the step that may be wrong; of two equal shares the later step
+    for i, key in enumerate(problem.keys):
+        law = key.partition(":")[0]
+        if mistakes.get(law, 0) >= share:
+            step, share = i, mistakes.get(law, 0)
+    if share and rng.random() < share:
+        wrong = mistaken(problem, step)
+        if wrong:
+            return replace(e, solution=solution(wrong))
+    return e
 
-    A student takes the words, the units and the ways to try from them; it believes the right one
-    for the understood laws, and a wrong one for the others. So there is something for a reward to
-    find and for a rubric to correct.
+
+def exposures(count: int, seed: int) -> list[Example]:
+    """The questions about new laws that stage 0 sees, solved from right and wrong relations.
+
+    From them the student takes the words, the units and several ways to solve such questions. It
+    believes the right relation for the understood laws and a wrong one for the others. So a reward
+    has something to choose from, and a rubric has something to correct.
     """
     new = [law.name for law in LAWS if law.new]
     mistakes = dict.fromkeys(new, WRONG_WHEN_MISUNDERSTOOD)
@@ -180,51 +219,50 @@ def prepare(
 ) -> None:
     """Write all files of a run into `out`; a killed run leaves no half file.
 
-    Raises ValueError for a vocabulary too small for the bytes, or if there are not as many
-    questions as asked for.
+    Raises ValueError for a vocabulary smaller than the bytes and special tokens, or if there are
+    fewer questions than asked for.
     """
-    if vocab_size < 256 + len(SPECIALS):
+    smallest = 256 + len(SPECIALS)
+    if vocab_size < smallest:
         raise ValueError(
-            f"vocab_size: expected at least {256 + len(SPECIALS)}, a token for each byte; got {vocab_size}"
+            f"vocab_size: expected at least {smallest}, a token for each byte; got {vocab_size}"
         )
     out.mkdir(parents=True, exist_ok=True)
+    stage1 = questions("stage1", stage1_questions, "train", seed, new_share=0.8)
     sets = {
-        "stage1": questions("stage1", stage1_questions, "train", seed, new_share=0.8),
+        "stage1": stage1,
         "test_known": questions("test_known", test_questions, "test", seed, new_share=0),
         "test_new": questions("test_new", test_questions, "test", seed, new_share=1),
         "test_hard": questions("test_hard", test_questions, "test", seed, new_share=0.5, hard=True),
+        "stage2": questions(
+            "stage2",
+            stage2_questions,
+            "train",
+            seed,
+            new_share=0.8,
+            taken={e.question for e in stage1},
+        ),
     }
-    tested = {
-        key
-        for name in sets
-        if name.startswith("test")
-        for e in sets[name]
-        for key in e.meta["keys"]
-    }
-    sets["stage2"] = questions(
-        "stage2",
-        stage2_questions,
-        "train",
-        seed,
-        new_share=0.8,
-        taken={e.question for e in sets["stage1"]},
-    )
+    tested = set()
+    for name in ("test_known", "test_new", "test_hard"):
+        for e in sets[name]:
+            tested.update(e.meta["keys"])
     sets["valid"] = questions(
         "valid", max(1, test_questions // 2), "valid", seed, new_share=0.5, taken=tested
     )
-    for name, rows in sets.items():
-        write_lines(out / f"{name}.jsonl", (e.to_json() for e in rows))
+    for name, examples in sets.items():
+        write_lines(out / f"{name}.jsonl", (e.to_json() for e in examples))
+
     exposed = exposures(exposure_count, seed)
-    rows = list(
-        tqdm(corpus(base_rows, exposed, exposure_share, seed), "data", base_rows, mininterval=1)
-    )
+    drawing = corpus(base_rows, exposed, exposure_share, seed)
+    rows = list(tqdm(drawing, "data", base_rows, mininterval=1))
     write_lines(out / "base.jsonl", (json.dumps({"sections": s}, ensure_ascii=False) for s in rows))
     texts = (text for sections in rows for _, text in sections)
     save_ranks(train_bpe(texts, vocab_size - len(SPECIALS)), out / "tokenizer.txt")
 
 
 # ------------------------------------------------------------------------- what a person would read
-USES = (  # what a row is for; the split, known or new laws (None: both), held out
+USES = (  # (what a row is for, split, new laws? or None for both, held out)
     ("stage 0, which learns known laws from solved questions", "train", False, False),
     ("stages I and II, which teach new laws from rubrics", "train", True, False),
     ("the test sets, with numbers that no training question has", "test", None, False),
@@ -234,75 +272,87 @@ USES = (  # what a row is for; the split, known or new laws (None: both), held o
 
 
 def sample(count: int, seed: int) -> list[tuple[str, Example]]:
-    """`count` examples with what they are for: in any twenty each kind for each use, and the fields
-    in turn.
+    """Pairs of (what the example is for, example) that show all of the data.
+
+    Any twenty in a row have each kind for each use. The fields of science take turns.
     """
-    rng, rows = random.Random(f"sample {seed}"), []
+    rng = random.Random(f"sample {seed}")
+    rows = []
     for i in range(count):
-        kind, (use, split, new, held_out) = KINDS[i % len(KINDS)], USES[i % len(USES)]
-        for _ in range(200):  # the field asked for, if any law or chain of it fits
-            p = (
-                draw(kind, i // 20 % 2 == 1 if new is None else new, split, rng, held_out=held_out)
-                if split
-                else invented(kind, rng)
-            )
-            if p.field in (FIELDS[(i // 4 + i) % 4], "invented"):
+        kind = KINDS[i % len(KINDS)]
+        use, split, new, held_out = USES[i % len(USES)]
+        if new is None:
+            new = i // 20 % 2 == 1
+        field = FIELDS[(i // 4 + i) % 4]
+        for _ in range(200):  # until the field is right; some fields have no such law or chain
+            if split:
+                problem = draw(kind, new, split, rng, held_out=held_out)
+            else:
+                problem = invented(kind, rng)
+            if problem.field in (field, "invented"):
                 break
-        rows.append((use, example(p, rng, f"sample-{i}", held_out=held_out)))
+        rows.append((use, example(problem, rng, f"sample-{i}", held_out=held_out)))
     return rows
 
 
 def show(rows: list[tuple[str, Example]], command: str) -> str:
-    """Rows of `sample` as Markdown that also reads well in a terminal; `command` is what made
-    them.
+    """The rows of `sample` as Markdown that also reads well in a terminal.
+
+    `command` is the command that made them.
     """
-    text = ["# Examples of the data", f"Made by `{command}`."]
+    blocks = ["# Examples of the data", f"Made by `{command}`."]
     for number, (use, e) in enumerate(rows, 1):
-        m = e.meta
-        chain = next((c for c in CHAINS if c.name == m["law"]), None)
-        laws = [
-            BY_NAME[n]
-            for n in ((chain.first, chain.second) if chain else (m["law"],))
-            if n in BY_NAME
-        ]
-        width = max(len(c.description) for c in e.rubric.criteria)
-        age = "" if not laws else ", new" if m["new"] else ", known"
-        text += [
-            f"## {number}. {m['kind']}, {m['field']}{age}",
+        laws = _laws_named(e.meta["law"])
+        title = f"## {number}. {e.meta['kind']}, {e.meta['field']}"
+        if laws:
+            title += ", new" if e.meta["new"] else ", known"
+        notes = [f"- Law: {law.name}, {law.relation} ({law.source})" for law in laws]
+        notes.append(f"- For {use}.")
+        blocks += [
+            title,
             e.question,
             f"Reference answer: **{e.answer}**",
             "\n".join("    " + line for line in e.solution.split("\n")),
-            "\n".join(
-                [
-                    f"| weight | {'criterion':{width}} | check |",
-                    f"|-------:|{'-' * (width + 2)}|-------|",
-                    *(
-                        f"| {c.weight:6g} | {c.description:{width}} | `{c.check}` |"
-                        for c in e.rubric.criteria
-                    ),
-                ]
-            ),
-            "\n".join(
-                [
-                    *(f"- Law: {law.name}, {law.relation} ({law.source})" for law in laws),
-                    f"- For {use}.",
-                ]
-            ),
+            _rubric_table(e.rubric),
+            "\n".join(notes),
         ]
-    return "\n\n".join(text) + "\n"
+    return "\n\n".join(blocks) + "\n"
 
 
+def _laws_named(name: str) -> list[Law]:
+    """The laws of the chain or law with this name; none for invented ones."""
+    for chain in CHAINS:
+        if chain.name == name:
+            return [BY_NAME[chain.first], BY_NAME[chain.second]]
+    return [BY_NAME[name]] if name in BY_NAME else []
+
+
+def _rubric_table(rubric: Rubric) -> str:
+    """The rubric as a Markdown table."""
+    width = max(len(c.description) for c in rubric.criteria)
+    lines = [
+        f"| weight | {'criterion':{width}} | check |",
+        f"|-------:|{'-' * (width + 2)}|-------|",
+    ]
+    for c in rubric.criteria:
+        lines.append(f"| {c.weight:6g} | {c.description:{width}} | `{c.check}` |")
+    return "\n".join(lines)
+
+
+# --------------------------------------------------------------------------------- the command line
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
         self.exit(2, f"{self.prog}: {message}\n")  # one line, without the usage
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line. Exits with code 2 and one line for a bad argument or a folder that cannot
-    be written.
+    """The command line; `argv` is sys.argv[1:] by default.
+
+    Exits with code 2 and one line for a bad argument or a folder that cannot be written.
     """
     parser = _Parser(
-        description="Show examples, or write the data of a run. The defaults are those of the cpu preset."
+        description="Show examples, or write the data of a run. "
+        "The defaults are those of the cpu preset."
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--show", type=int, metavar="N", help="print N examples")
@@ -322,15 +372,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--exposure-share", type=float, default=0.03, metavar="X", help="(0.03)")
     args = vars(parser.parse_args(argv))
     count, out = args.pop("show"), args.pop("out")
-    for name, value in {"show": 1 if count is None else count, **args}.items():
-        if name not in ("seed", "exposure_share") and value < 1:
-            parser.error(
-                f"argument --{name.replace('_', '-')}: expected a number of at least 1, got {value}"
-            )
-    if not 0 <= args["exposure_share"] <= 1:
-        parser.error(
-            f"argument --exposure-share: expected a number from 0 to 1, got {args['exposure_share']}"
-        )
+    counts = {name: n for name, n in args.items() if name not in ("seed", "exposure_share")}
+    if count is not None:
+        counts = {"show": count} | counts
+    for name, value in counts.items():
+        if value < 1:
+            flag = "--" + name.replace("_", "-")
+            parser.error(f"argument {flag}: expected a number of at least 1, got {value}")
+    share = args["exposure_share"]
+    if not 0 <= share <= 1:
+        parser.error(f"argument --exposure-share: expected a number from 0 to 1, got {share}")
     try:
         if out:
             prepare(out, **args)

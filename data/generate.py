@@ -12,18 +12,18 @@ from rubrics import VERBS, Criterion, Example, Rubric
 
 # ------------------------------------------------------------------- the question, in plain English
 def _listing(parts: list[str]) -> str:
+    """The parts in one phrase: "a, b and c"."""
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
 ORDERS = tuple(permutations(("scene", "facts", "ask")))
 
 
-def frame(rng: random.Random, held_out: bool) -> tuple[tuple[str, ...], int, int]:
-    """A sentence pattern: the order of its three parts, and which of three wordings the facts and
-    the ask have.
+def draw_pattern(rng: random.Random, held_out: bool) -> tuple[tuple[str, ...], int, int]:
+    """A sentence pattern: (order of the three parts, wording of the facts, wording of the ask).
 
-    45 of the 54 patterns are for training. The other nine are held out: each order, each wording
-    and each pair of them occurs in training, but never these three together.
+    The wordings are numbers from 0 to 2. Of the 54 patterns 45 are for training. The other nine are
+    held out: training has each order, each wording and each pair of them, but never all three.
     """
     while True:
         order, facts, ask = rng.randrange(6), rng.randrange(3), rng.randrange(3)
@@ -31,12 +31,14 @@ def frame(rng: random.Random, held_out: bool) -> tuple[tuple[str, ...], int, int
             return ORDERS[order], facts, ask
 
 
-def question(problem: Problem, rng: random.Random, *, held_out=False) -> str:
-    """Say the problem in words. `held_out` takes a pattern that no training question has (not for
-    two-step problems: there the combination is what is held out).
+def question(problem: Problem, rng: random.Random, *, held_out: bool = False) -> str:
+    """The problem in words.
+
+    `held_out` draws a pattern that no training question has, except for two-step problems, where
+    the combination of laws is held out instead.
     """
     p, target = problem, problem.target
-    order, facts, ask = frame(rng, held_out and p.kind != "two-step")
+    order, facts, ask = draw_pattern(rng, held_out and p.kind != "two-step")
     if p.kind == "comparison":
         event, rest = _change(p, rng)
         parts = {
@@ -59,27 +61,27 @@ def question(problem: Problem, rng: random.Random, *, held_out=False) -> str:
             "ask": (f"what is the {target}?", f"find the {target}.", f"calculate the {target}."),
         }
     said = {"scene": p.scene, "facts": parts["facts"][facts], "ask": parts["ask"][ask]}
-    return " ".join(said[part][0].upper() + said[part][1:] for part in order)
+    sentences = [said[part] for part in order]
+    return " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
 
 
 def _change(p: Problem, rng: random.Random) -> tuple[str, str]:
-    """A comparison's facts: ("the mass is doubled", "the force stays the same")."""
-    name, factor = p.change
-    if factor > 1:
-        change = (
-            "doubled" if factor == 2 and rng.random() < 0.5 else f"made {factor} times as large"
-        )
+    """The facts of a comparison: ("the mass is doubled", "the force stays the same")."""
+    changed, factor = p.change
+    if factor == 2 and rng.random() < 0.5:
+        change = "doubled"
+    elif factor == Fraction(1, 2) and rng.random() < 0.5:
+        change = "halved"
+    elif factor > 1:
+        change = f"made {factor} times as large"
     else:
-        change = (
-            "halved"
-            if factor.denominator == 2 and rng.random() < 0.5
-            else f"divided by {factor.denominator}"
-        )
-    others = [f"the {n}" for n in p.given if n != name]
-    one, more = rng.choice(
+        change = f"divided by {factor.denominator}"
+    others = [f"the {name}" for name in p.given if name != changed]
+    singular, plural = rng.choice(
         (("does not change", "do not change"), ("stays the same", "stay the same"))
     )
-    return f"the {name} is {change}", f"{_listing(others)} {one if len(others) == 1 else more}"
+    rest = f"{_listing(others)} {singular if len(others) == 1 else plural}"
+    return f"the {changed} is {change}", rest
 
 
 # ------------------------------------------------------------------------------------- the solution
@@ -95,131 +97,110 @@ def _fraction(x: Fraction) -> str:
 
 
 def solution(problem: Problem) -> str:
-    """The worked solution, ending in the line "Answer: ..."; for two steps one line each."""
-    p, lines = problem, []
+    """The worked solution: one line for each step, then the line "Answer: ..."."""
+    p = problem
     if p.kind == "comparison":
-        form, (name, factor) = p.forms[0], p.change
-
-        def show(n):
-            return (
-                "1" if n != name else f"({_fraction(factor)})" if factor < 1 else _fraction(factor)
-            )
-
-        bare = replace(form, coefficient="").expression(show)
-        changes = ", ".join(f"{n}: {_fraction(factor) if n == name else 1}" for n in form.names)
-        lines = [form.relation, changes, f"factor = {bare} = {_fraction(p.factor())}"]
-    if p.converted:
-        lines.append(f"{p.converted} = {p.stated(p.converted)} = {p.measure(p.converted)}")
-    if p.kind != "comparison":
+        lines = _comparison_lines(p)
+    else:
+        lines = []
+        if p.converted:
+            lines.append(f"{p.converted} = {p.stated(p.converted)} = {p.measure(p.converted)}")
         for form in p.forms:
-            lines.append(
-                " = ".join(
-                    [
-                        form.relation,
-                        form.expression(p.measure),
-                        *form.steps(p.values),
-                        p.measure(form.target),
-                    ]
-                )
-            )
-    return "\n".join(lines + [f"Answer: {answer(p)}"])
+            sides = [form.relation, form.expression(p.measure), *form.steps(p.values)]
+            lines.append(" = ".join([*sides, p.measure(form.target)]))
+    return "\n".join([*lines, f"Answer: {answer(p)}"])
+
+
+def _comparison_lines(p: Problem) -> list[str]:
+    """The relation, the factor of each quantity, and the factor of the target worked from these."""
+    form = p.forms[0]
+    changed, factor = p.change
+
+    def factor_in_relation(name: str) -> str:
+        if name != changed:
+            return "1"
+        return f"({_fraction(factor)})" if factor < 1 else _fraction(factor)
+
+    changes = [f"{name}: {_fraction(factor) if name == changed else 1}" for name in form.names]
+    work = replace(form, coefficient="").expression(factor_in_relation)
+    return [form.relation, ", ".join(changes), f"factor = {work} = {_fraction(p.factor())}"]
 
 
 # --------------------------------------------------------------------------------------- the rubric
 def _wrong_operation(form: Form, rng: random.Random) -> tuple[str, str]:
-    """(what a careless solver does, the text that gives it away)."""
-    names = form.names
+    """A mistake: (what a careless solver does, the text that shows it)."""
     if form.signs:
-        a, b = rng.sample(names, 2)
+        a, b = rng.sample(form.names, 2)
         return f"multiply {a} by {b}", f"{a} × {b}"
     if form.under:
         a, b = form.over[0][0], form.under[0][0]
         return rng.choice(
             ((f"multiply {a} by {b}", f"{a} × {b}"), (f"divide {b} by {a}", f"{b} ÷ {a}"))
         )
-    a, b = rng.sample(names, 2)
+    a, b = rng.sample(form.names, 2)
     return rng.choice(((f"divide {a} by {b}", f"{a} ÷ {b}"), (f"add {a} to {b}", f"{b} + {a}")))
 
 
 def rubric(problem: Problem, rng: random.Random) -> Rubric:
-    """3 to 7 weighted criteria, each with a check. The key criteria state the relations; none
-    states the answer.
+    """A rubric of 3 to 7 weighted criteria, each with a check.
 
-    Which minor criteria appear, their order, wording and weight are drawn anew at every call, as
-    two experts would write two rubrics for one question.
+    The key criteria state the relations; no criterion states the answer. Every call draws anew
+    which optional criteria appear, and the order, wording and weights, as two experts would write
+    two rubrics for one question.
     """
     p = problem
-    keys = [
-        Criterion(
-            "Relation",
-            f"Essential: {rng.choice(VERBS)}{form.relation}",
-            rng.choice((4, 5)),
-            f"states {form.relation}",
-        )
-        for form in p.forms
-    ]
-    unit = "times" if p.kind == "comparison" else p.units[p.target]
-    minor = [
-        Criterion(
-            "Unit",
-            "Important: says by what factor it changes"
-            if p.kind == "comparison"
-            else f"Important: gives the answer in {unit}",
-            3,
-            f"unit {unit}",
-        )
-    ]
-    if p.converted:
-        minor.append(
-            Criterion(
-                "Conversion",
-                f"Important: converts {p.stated(p.converted)} to {p.units[p.converted]}",
-                rng.choice((2, 3)),
-                f"shows = {p.measure(p.converted)}",
-            )
-        )
-    if p.kind == "two-step":
-        link = p.forms[0].target
-        minor.append(
-            Criterion(
-                "Order",
-                f"Important: finds the {link} in {p.units[link]} first",
-                2,
-                f"shows = {p.measure(link)}",
-            )
-        )
-    extra = []
-    if p.kind not in ("two-step", "comparison"):
-        extra.append(
-            Criterion(
-                "Values",
-                f"Important: puts in {_listing([p.stated(n) for n in p.given])}",
-                2,
-                "shows " + "; ".join([p.measure(name) for name in p.forms[0].names]),
-            )
-        )
-    extra.append(
-        Criterion("Form", "Optional: ends with the answer on a line of its own", 1, "answer-line")
-    )
-    does, shows = _wrong_operation(p.forms[-1], rng)
-    while shows in solution(
-        p
-    ):  # one name may open another: "pressure ÷ heat" is in "pressure ÷ heating power"
-        does, shows = _wrong_operation(p.forms[-1], rng)
-    extra.append(
-        Criterion(
-            "Wrong operation", f"Pitfall: does not {does}", rng.choice((-1, -2)), f"avoids {shows}"
-        )
-    )
-    room = max(1, 3 - len(keys) - len(minor))
-    criteria = keys + minor + rng.sample(extra, rng.randint(room, len(extra)))
+    keys = []
+    for form in p.forms:
+        text = f"Essential: {rng.choice(VERBS)}{form.relation}"
+        keys.append(Criterion("Relation", text, rng.choice((4, 5)), f"states {form.relation}"))
+    always = [*keys, *_important_criteria(p, rng)]
+    optional = _optional_criteria(p, rng)
+    fewest = max(1, 3 - len(always))
+    criteria = always + rng.sample(optional, rng.randint(fewest, len(optional)))
     if rng.random() < 0.5:
         rng.shuffle(criteria)
     return Rubric(tuple(criteria))
 
 
-def example(problem: Problem, rng: random.Random, id: str, *, held_out=False) -> Example:
-    """One row of the data: the problem in words with its answer, solution and reference rubric."""
+def _important_criteria(p: Problem, rng: random.Random) -> list[Criterion]:
+    """The criteria, besides the relations, that every rubric for this problem has."""
+    if p.kind == "comparison":
+        criteria = [Criterion("Unit", "Important: says by what factor it changes", 3, "unit times")]
+    else:
+        unit = p.units[p.target]
+        criteria = [Criterion("Unit", f"Important: gives the answer in {unit}", 3, f"unit {unit}")]
+    if p.converted:
+        text = f"Important: converts {p.stated(p.converted)} to {p.units[p.converted]}"
+        check = f"shows = {p.measure(p.converted)}"
+        criteria.append(Criterion("Conversion", text, rng.choice((2, 3)), check))
+    if p.kind == "two-step":
+        link = p.forms[0].target
+        text = f"Important: finds the {link} in {p.units[link]} first"
+        criteria.append(Criterion("Order", text, 2, f"shows = {p.measure(link)}"))
+    return criteria
+
+
+def _optional_criteria(p: Problem, rng: random.Random) -> list[Criterion]:
+    """The criteria from which a rubric takes some: values put in, form, and a pitfall."""
+    criteria = []
+    if p.kind in ("one-step", "conversion"):
+        text = f"Important: puts in {_listing([p.stated(name) for name in p.given])}"
+        check = "shows " + "; ".join(p.measure(name) for name in p.forms[0].names)
+        criteria.append(Criterion("Values", text, 2, check))
+    text = "Optional: ends with the answer on a line of its own"
+    criteria.append(Criterion("Form", text, 1, "answer-line"))
+
+    does, shows = _wrong_operation(p.forms[-1], rng)
+    # One name may start with another: "pressure ÷ heat" occurs in "pressure ÷ heating power".
+    while shows in solution(p):
+        does, shows = _wrong_operation(p.forms[-1], rng)
+    text = f"Pitfall: does not {does}"
+    criteria.append(Criterion("Wrong operation", text, rng.choice((-1, -2)), f"avoids {shows}"))
+    return criteria
+
+
+def example(problem: Problem, rng: random.Random, id: str, *, held_out: bool = False) -> Example:
+    """A row of the data: the problem in words with its answer, solution and reference rubric."""
     p = problem
     meta = {
         "kind": p.kind,

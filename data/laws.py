@@ -4,9 +4,9 @@ A law is one relation between named quantities, such as "force = mass × acceler
 three kinds of laws:
 
 - Known laws: 48 of the 64. The base model learns them in stage 0 from solved questions.
-- New laws: the other 16, four of each field, marked with `new=True`. The base model has seen their
-  words, but most of their solutions were wrong. Stage I learns to write rubrics that state them,
-  and stage II teaches the student to solve them without a rubric.
+- New laws: the other 16, four of each field, marked with `new=True`. Stage 0 only shows a few solved
+  questions about them, many of them solved from a wrong relation. Stage I learns to write rubrics
+  that state these laws, and stage II teaches the student to use them without a rubric.
 - Invented laws: made-up relations that hold nowhere (`invented.py`, not in this table). Nobody can
   know them by heart, so from questions about them stage 0 learns to read a rubric.
 

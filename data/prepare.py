@@ -7,7 +7,7 @@
 
     base.jsonl        stage 0: {"sections": [[section, text], ...]}, the completion last
     stage1.jsonl      questions with reference rubrics; stage I learns to write rubrics from them
-    stage2.jsonl      other questions; stage I writes rubrics for them, and stage II trains on both
+    stage2.jsonl      other questions; stage I writes their rubrics, stage II trains on them
     valid.jsonl       questions about known and new laws, for choosing settings
     test_known.jsonl  known laws, with numbers that no training question has
     test_new.jsonl    new laws, with numbers that no training question has

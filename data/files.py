@@ -8,9 +8,10 @@ from typing import BinaryIO, Iterable, Iterator
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """Open `path` for writing bytes. The old file stays until the new one is whole and on the disk.
+    """Open a file that replaces `path` when the block ends; it takes bytes.
 
-    An exception inside the block, or a killed process, leaves the old file as it was.
+    The old file stays until the new file is whole and on the disk. An exception inside the block,
+    or a killed process, leaves the old file as it was.
     """
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")

@@ -1,42 +1,39 @@
-"""How this project's solutions are written: relations ("a = b × c") and the answer line ("Answer:
-12 N").
-"""
+"""The grammar of solutions: relations ("a = b × c") and the answer line ("Answer: 12 N")."""
 
 import re
 from fractions import Fraction
 
 
 def canonical(relation: str) -> tuple | None:
-    """A relation up to the order of factors and summands: equal for "a = b × c" and "a = c × b".
-    None if it is none.
+    """A value that is equal for relations that differ only in order, as "a = b × c", "a = c × b".
 
-    Only one level is sorted: a right side with brackets, and a product within a sum, count as they
-    are written.
+    None if the text is not a relation. Factors or summands are sorted on one level only: a right
+    side with brackets, or a product within a sum, counts as it is written.
     """
     left, _, right = (side.strip() for side in relation.partition(" = "))
     if not left or not right:
         return None
-    if "(" in right:  # pieces that cross a bracket must not be moved
+    if "(" in right:  # sorting could move a bracket away from its partner
         return left, right
-    do, undo = "+−" if re.search(" [+−] ", right) else "×÷"
-    terms = re.split(f" ([{do}{undo}]) ", f" {do} {right}")[
-        1:
-    ]  # operator, term, operator, term, ...
-    done = sorted(term.strip() for op, term in zip(terms[::2], terms[1::2]) if op == do)
-    undone = sorted(term.strip() for op, term in zip(terms[::2], terms[1::2]) if op == undo)
-    return left, do, tuple(done), tuple(undone)
+    operator, inverse = "+−" if re.search(" [+−] ", right) else "×÷"
+    # The split gives "", operator, term, operator, term, ...
+    _, *parts = re.split(f" ([{operator}{inverse}]) ", f" {operator} {right}")
+    terms = {operator: [], inverse: []}
+    for sign, term in zip(parts[::2], parts[1::2]):
+        terms[sign].append(term.strip())
+    return left, operator, tuple(sorted(terms[operator])), tuple(sorted(terms[inverse]))
 
 
 _ANSWER = re.compile(r"Answer: (-?\d+(?:\.\d+|/\d+)?)(?: (.*))?")
 
 
 def answer_line(line: str) -> re.Match | None:
-    """The line as "Answer: NUMBER UNIT" (groups 1 and 2), or None."""
+    """The match of a line "Answer: NUMBER UNIT" (groups 1 and 2), or None."""
     return _ANSWER.fullmatch(line.strip())
 
 
 def final_answer(text: str) -> tuple[Fraction, str] | None:
-    """(value, unit) of the last "Answer: 12 N" line, or None."""
+    """The value and unit in the last line such as "Answer: 12 N", or None."""
     for line in reversed(text.split("\n")):
         if match := answer_line(line):
             try:
@@ -47,9 +44,9 @@ def final_answer(text: str) -> tuple[Fraction, str] | None:
 
 
 def correct(completion: str, answer: str) -> bool:
-    """Exact match of value and unit with the reference answer ("12 N"); False if that is not a
-    number and a unit.
+    """Whether the completion's final answer has the value and unit of `answer` ("12 N").
+
+    False if `answer` is not a number with or without a unit.
     """
-    return final_answer(completion) is not None and final_answer(completion) == final_answer(
-        "Answer: " + answer
-    )
+    given = final_answer(completion)
+    return given is not None and given == final_answer("Answer: " + answer)

@@ -1,7 +1,7 @@
-"""What a teacher reads: solutions and rubrics as they are, learned, or corrupted on request.
+"""What a teacher reads: reference, learned or corrupted rubrics, and corrupted solutions.
 
-A corrupted solution has the right final answer and a wrong step. A rubric can be noisy (a wrong
-relation), reduced (half of its criteria) or shuffled (another question's).
+A corrupted solution has the right final answer and a wrong step. A rubric can be noisy (it states a
+wrong relation), reduced (half of its criteria) or shuffled (the rubric of another question).
 """
 
 import json
@@ -11,68 +11,76 @@ from pathlib import Path
 
 from rubrics import GENERIC, Example, Rubric, key_relations, usable_rubric
 
-_WRONG = str.maketrans(
-    "×÷+−", "÷×−+"
-)  # every operation turned round: never the right relation in other words
+# Swap every operation with its inverse: the result never is the right relation in other words.
+_INVERSE = str.maketrans("×÷+−", "÷×−+")
 
 
 def corrupted_solution(solution: str, rng: random.Random) -> str:
-    """The solution with the same final answer and one wrong step: a relation of it is turned round.
+    """The solution with the same final answer and one wrong step.
 
-    "force = mass × acceleration = 3 kg × 4 m/s² = 12 N" becomes "force = mass ÷ acceleration = 3 kg
-    ÷ 4 m/s² = 12 N". Raises ValueError if no line of the solution has a relation.
+    The step has the inverse operation in its relation and work: "force = mass × acceleration =
+    3 kg × 4 m/s² = 12 N" becomes "force = mass ÷ acceleration = 3 kg ÷ 4 m/s² = 12 N". Raises
+    ValueError if no line of the solution has a relation.
     """
     lines = solution.split("\n")
-
-    def turned(line):  # all but its result
-        work, equals, result = line.rpartition(" = ")
-        return work.translate(_WRONG) + equals + result
-
-    if factors := [i for i, line in enumerate(lines) if line.startswith("factor = ")]:
-        wrong = {
-            0: lines[0].translate(_WRONG),
-            factors[0]: turned(lines[factors[0]]),
-        }  # a comparison: both go together
+    factor_lines = [i for i, line in enumerate(lines) if line.startswith("factor = ")]
+    wrong = list(lines)
+    if factor_lines:  # a comparison: its relation, on the first line, and its work must agree
+        wrong[0] = lines[0].translate(_INVERSE)
+        wrong[factor_lines[0]] = _with_wrong_work(lines[factor_lines[0]])
     else:
-        steps = [i for i, line in enumerate(lines) if turned(line) != line]
-        wrong = {i: turned(lines[i]) for i in rng.sample(steps, min(1, len(steps)))}
-    if not any(wrong[i] != lines[i] for i in wrong):
+        steps = [i for i, line in enumerate(lines) if _with_wrong_work(line) != line]
+        for i in rng.sample(steps, min(1, len(steps))):
+            wrong[i] = _with_wrong_work(lines[i])
+    if wrong == lines:
         raise ValueError(
-            f"solution: expected a line with a relation, such as 'a = b × c = 12', got {solution[:60]!r}"
+            "solution: expected a line with a relation, such as 'a = b × c = 12', "
+            f"got {solution[:60]!r}"
         )
-    return "\n".join(wrong.get(i, line) for i, line in enumerate(lines))
+    return "\n".join(wrong)
+
+
+def _with_wrong_work(line: str) -> str:
+    """The line with every operation replaced by its inverse, and the same result."""
+    work, equals, result = line.rpartition(" = ")
+    return work.translate(_INVERSE) + equals + result
 
 
 def noisy_rubric(rubric: Rubric, rng: random.Random) -> Rubric:
-    """The rubric with one of its key relations, and the check for it, turned round.
+    """The rubric with one wrong key relation: its operations are inverted, in the check too.
 
     Raises ValueError if no criterion of the rubric states a relation.
     """
     keys = [c for c in rubric.criteria if key_relations(Rubric((c,)))]
     if not keys:
         raise ValueError(
-            "rubric: expected a criterion that states a relation, such as 'Essential: uses a = b × c'"
+            "rubric: expected a criterion that states a relation, "
+            "such as 'Essential: uses a = b × c'"
         )
     key = rng.choice(keys)
     wrong = replace(
-        key, description=key.description.translate(_WRONG), check=key.check.translate(_WRONG)
+        key, description=key.description.translate(_INVERSE), check=key.check.translate(_INVERSE)
     )
     return Rubric(tuple(wrong if c is key else c for c in rubric.criteria))
 
 
 def reduced_rubric(rubric: Rubric, rng: random.Random) -> Rubric:
-    """The rubric with half of its criteria, drawn by chance (of five two stay, of one that one)."""
+    """The rubric with half of its criteria, drawn by chance: two of five, but at least one."""
     count = len(rubric.criteria)
     stay = set(rng.sample(range(count), max(1, count // 2)))
     return Rubric(tuple(c for i, c in enumerate(rubric.criteria) if i in stay))
 
 
 def shuffled_rubrics(examples: list[Example], rng: random.Random) -> list[Rubric]:
-    """For each example the rubric of another one. Raises ValueError for fewer than two examples."""
+    """For each example the rubric of another example.
+
+    Raises ValueError for fewer than two examples.
+    """
     if len(examples) < 2:
         raise ValueError(f"shuffled rubrics: expected at least 2 questions, got {len(examples)}")
     order = rng.sample(range(len(examples)), len(examples))
-    other = dict(zip(order, order[1:] + order[:1]))  # a circle: nobody comes before himself
+    # Each example takes the rubric of the next in a circle, so none keeps its own.
+    other = dict(zip(order, order[1:] + order[:1]))
     return [examples[other[i]].rubric for i in range(len(examples))]
 
 
@@ -80,18 +88,19 @@ CORRUPTIONS = ("solution", "noisy", "reduced", "shuffled")
 
 
 def corrupt(examples: list[Example], what: str, rate: float, seed: int) -> list[Example]:
-    """The examples with this share (0 to 1) of their solutions or rubrics made corrupted; `what` is
-    one of CORRUPTIONS.
+    """The examples with a share of their solutions or rubrics corrupted.
 
-    Whether an example is chosen depends on its id and the seed alone, so a higher rate only adds to
-    a lower one's. Raises ValueError for another `what`, a rate out of range, or a chosen example
-    that cannot be made so.
+    `what` is one of CORRUPTIONS, `rate` the share (0 to 1). Only the id and the seed decide whether
+    an example is chosen, so a higher rate adds examples and keeps those of a lower rate. Raises
+    ValueError for another `what`, a rate out of range, or an example that cannot be corrupted.
     """
     if what not in CORRUPTIONS:
         raise ValueError(f"corrupt: expected one of {', '.join(CORRUPTIONS)}, got {what!r}")
     if not 0 <= rate <= 1:
         raise ValueError(f"corrupt: expected a rate from 0 to 1, got {rate}")
-    shuffled = what == "shuffled" and shuffled_rubrics(examples, random.Random(f"shuffled {seed}"))
+    shuffled = []
+    if what == "shuffled":
+        shuffled = shuffled_rubrics(examples, random.Random(f"shuffled {seed}"))
     made = []
     for i, e in enumerate(examples):
         rng = random.Random(f"{what} {seed} {e.id}")
@@ -99,14 +108,12 @@ def corrupt(examples: list[Example], what: str, rate: float, seed: int) -> list[
             made.append(e)
         elif what == "solution":
             made.append(replace(e, solution=corrupted_solution(e.solution, rng)))
-        elif what == "shuffled":
-            made.append(replace(e, rubric=shuffled[i]))
+        elif what == "noisy":
+            made.append(replace(e, rubric=noisy_rubric(e.rubric, rng)))
+        elif what == "reduced":
+            made.append(replace(e, rubric=reduced_rubric(e.rubric, rng)))
         else:
-            made.append(
-                replace(
-                    e, rubric=(noisy_rubric if what == "noisy" else reduced_rubric)(e.rubric, rng)
-                )
-            )
+            made.append(replace(e, rubric=shuffled[i]))
     return made
 
 
@@ -116,19 +123,20 @@ RUBRICS = ("learned", "reference", "generic", "noisy", "reduced", "shuffled")
 def choose_rubrics(
     source: str, examples: list[Example], learned: Path, rate: float, seed: int
 ) -> dict[str, Rubric]:
-    """The rubric that the stage II teacher sees, by question id.
+    """The rubrics that the teacher of stage II sees: {question id: rubric}.
 
-    `source` is one of RUBRICS, `learned` the file that stage I wrote; `rate` and `seed` are those
-    of `corrupt`.
+    `source` is one of RUBRICS, and `learned` is the file that stage I wrote. `rate` and `seed` go
+    to `corrupt`. Raises ValueError if a question has no such rubric.
     """
     if source == "generic":
         return {e.id: GENERIC for e in examples}
     if source == "learned":
         return learned_rubrics(learned, examples)
-    if poor := [e.id for e in examples if not e.rubric]:
+    without = [e.id for e in examples if not e.rubric]
+    if without:
         raise ValueError(
-            f"--rubrics {source}: question {poor[0]} and {len(poor) - 1} more have no reference "
-            "rubric"
+            f"--rubrics {source}: question {without[0]} and {len(without) - 1} more have no "
+            "reference rubric"
         )
     if source != "reference":  # noisy, reduced, shuffled
         examples = corrupt(examples, source, rate, seed)
@@ -136,7 +144,10 @@ def choose_rubrics(
 
 
 def learned_rubrics(path: Path, examples: list[Example]) -> dict[str, Rubric]:
-    """What stage I wrote, by question id. Raises ValueError if it lacks a question."""
+    """The rubrics that stage I wrote: {question id: rubric}.
+
+    Raises ValueError if the file is missing or lacks a question.
+    """
     if not path.exists():
         raise ValueError(
             f"{path}: no learned rubrics; run stage1 first, or pass --rubrics reference"
@@ -144,7 +155,8 @@ def learned_rubrics(path: Path, examples: list[Example]) -> dict[str, Rubric]:
     with open(path, encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     rubrics = {row["id"]: usable_rubric(row) for row in rows}
-    if missing := [e.id for e in examples if e.id not in rubrics]:
+    missing = [e.id for e in examples if e.id not in rubrics]
+    if missing:
         raise ValueError(
             f"{path}: no rubric for question {missing[0]} and {len(missing) - 1} more; "
             "run stage1 on this data"

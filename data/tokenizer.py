@@ -1,8 +1,8 @@
 """A byte-level BPE tokenizer: trained here, run by tiktoken, and never downloaded.
 
 BPE is one idea. Write the text as bytes, find the adjacent pair of tokens that occurs most often,
-make it one new token, repeat. Two walls keep the tokens sensible: text is first cut into chunks by
-PATTERN, and no token ever crosses a cut; and the special tokens have ids that no text can produce.
+make the pair one new token, repeat. Two rules keep the tokens sensible. PATTERN first cuts the text
+into chunks, and no token crosses a cut. The special tokens have ids that no text can produce.
 
     ids  0 .. 255             the bytes
     ids  256 .. R - 1         the merges, in the order in which they were learned
@@ -36,15 +36,16 @@ SPECIALS = (
     "<|write_rubric|>",  # opens the completion that writes a rubric
 )
 
-# Every character falls into exactly one class (letter or mark, number, white space, anything else),
-# and each class has a branch that takes one alone, so nothing is ever dropped. No branch looks
+# Every character is in exactly one class (letter or mark, number, white space, anything else). Each
+# class has a branch that matches a single character, so no character is dropped. No branch looks
 # ahead or behind, so tiktoken can use its linear-time regex engine.
 PATTERN = "|".join(
     [
-        r" ?[\p{L}\p{M}](?:[/·]?[\p{L}\p{M}])*",  # a word with its leading space; a unit such as N·m or km/h is one
-        r" ?\p{Nd}",  # one digit; the first of a number takes the space before it
+        # a word with the space before it; units such as N·m and km/h are words
+        r" ?[\p{L}\p{M}](?:[/·]?[\p{L}\p{M}])*",
+        r" ?\p{Nd}",  # one digit; the first digit of a number takes the space before it
         r" ?[\p{No}\p{Nl}]",  # one other number: ² ₂ ½
-        r" ?[^\s\p{L}\p{M}\p{N}]+",  # punctuation and symbols with their leading space: " =", " ×", "°"
+        r" ?[^\s\p{L}\p{M}\p{N}]+",  # punctuation and symbols, with the space before: " =", "°"
         r"[\r\n]+",  # line breaks
         r"[^\S\r\n]+",  # the white space that is left
     ]
@@ -52,28 +53,26 @@ PATTERN = "|".join(
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> dict[bytes, int]:
-    """Learn up to vocab_size tokens (256 bytes + merges; SPECIALS not counted) as {token bytes:
-    rank}.
+    """Learn at most `vocab_size` tokens, 256 bytes and merges, as {token bytes: rank}.
 
-    The most frequent pair is merged first; between equals, the pair of smaller bytes: the result
-    depends on nothing but the chunks and their counts. Stops early when no pair occurs at least
-    twice. Raises ValueError for vocab_size < 256, and TypeError for one str, whose items would be
-    characters.
+    `vocab_size` does not count SPECIALS. The most frequent pair is merged first; of equally
+    frequent pairs the one with smaller bytes, so the result only depends on the chunks and their
+    counts. Stops early when no pair occurs twice. Raises ValueError for vocab_size < 256, and
+    TypeError for a single str, because its items would be characters.
     """
     if vocab_size < 256:
         raise ValueError(f"vocab_size must be at least 256, one id per byte; got {vocab_size}")
     if isinstance(texts, str):
         raise TypeError("texts must be an iterable of strings, not one string")
 
-    # A text of millions of chunks has only some thousand different ones: train on those, with
-    # counts.
+    # Of millions of chunks only some thousand are different: train on these, with their counts.
     chunks = Counter()
     for text in texts:
         chunks.update(regex.findall(PATTERN, text))
-    # ("replace" is for half a surrogate pair, which Python's str can hold and UTF-8 cannot.)
-    words = [
-        [bytes([b]) for b in chunk.encode("utf-8", "replace")] for chunk in chunks
-    ]  # lists of tokens
+    words = []  # each chunk as a list of tokens, at first its bytes
+    for chunk in chunks:
+        # "replace": a str can hold half a surrogate pair, which UTF-8 cannot encode.
+        words.append([bytes([byte]) for byte in chunk.encode("utf-8", "replace")])
     freqs = list(chunks.values())
 
     pair_count = Counter()  # pair -> occurrences in the corpus
@@ -83,8 +82,8 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> dict[bytes, int]:
             pair_count[pair] += freqs[i]
             pair_words[pair].add(i)
 
-    # The best pair is at the top of a heap. A count that changes is pushed again rather than
-    # searched for; an entry whose count is out of date is thrown away when it surfaces.
+    # The best pair is at the top of a heap. When a count changes, the pair is pushed again. An
+    # entry whose count is out of date is dropped when it comes to the top.
     heap = [(-count, pair) for pair, count in pair_count.items()]
     heapq.heapify(heap)
 
@@ -95,9 +94,9 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> dict[bytes, int]:
             continue
         if pair_count[pair] < 2:
             break
-        # Always a new token: merges between the same two cuts always go the same way, so no second
-        # pair ever spells it (a+bc after ab+c). For the same reason encoding repeats what training
-        # did.
+        # The token is always new: equal bytes between two cuts are always merged in the same way,
+        # so no second pair spells the same token (a+bc after ab+c). For the same reason encoding
+        # repeats what training did.
         ranks[pair[0] + pair[1]] = len(ranks)
 
         changed = set()
@@ -130,22 +129,18 @@ def _merge(word: list[bytes], pair: tuple[bytes, bytes]) -> list[bytes]:
     return out
 
 
-# The file: one line "base64(token) rank" per token, in rank order, which is tiktoken's own text
-# format
-
-
+# The file is tiktoken's own text format: a line "base64(token) rank" per token, in rank order.
 def save_ranks(ranks: dict[bytes, int], path: str | os.PathLike) -> None:
-    """Write the ranks, a line each: the token in base64 and its rank."""
+    """Write the ranks to a text file, one line for each token."""
     in_order = sorted(ranks.items(), key=lambda item: item[1])
     write_lines(path, (f"{base64.b64encode(token).decode()} {rank}" for token, rank in in_order))
 
 
 def load_ranks(path: str | os.PathLike) -> dict[bytes, int]:
-    """Read what save_ranks wrote. (tiktoken.load caches by path: after retraining it would be
-    stale.)
+    """The ranks in a file that save_ranks wrote.
 
-    Raises ValueError, with the file, the line and what was expected there, if the file is
-    malformed.
+    Raises ValueError, with the file, the line and what was expected, if the file is malformed.
+    (tiktoken.load is of no use here: it caches by path, and a retrained file has the same path.)
     """
     ranks = {}
     with open(path, "rb") as file:
@@ -177,14 +172,13 @@ def load_ranks(path: str | os.PathLike) -> dict[bytes, int]:
 
 
 class Tokenizer:
-    """Text <-> token ids. `id` holds the special ids by bare name: tok.id["question"],
-    tok.id["solve"].
+    """Text to token ids and back.
+
+    `id` has the special ids by name, without the marks: tok.id["question"], tok.id["solve"].
     """
 
     def __init__(self, ranks: dict[bytes, int]):
-        """Raises AssertionError (from tiktoken) if the ranks are not exactly 0 .. len(ranks) -
-        1.
-        """
+        """Build tiktoken's encoding; AssertionError if the ranks are not 0 .. len(ranks) - 1."""
         special_tokens = {text: len(ranks) + i for i, text in enumerate(SPECIALS)}
         self.id = {text[2:-2]: token for text, token in special_tokens.items()}
         self.pad, self.eos = self.id["pad"], self.id["eos"]
@@ -199,39 +193,40 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike) -> "Tokenizer":
+        """The tokenizer whose ranks save_ranks wrote."""
         return cls(load_ranks(path))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text. A literal "<|eos|>" in it stays text: special ids are only added by
-        id.
-        """
+        """The ids of plain text, in which "<|eos|>" is text too: it gives no special id."""
         return self.encoding.encode_ordinary(text)
 
     def encode_batch(self, texts: list[str], num_threads: int = 2) -> list[list[int]]:
-        """encode() of each text. The threads are counted here because tiktoken would start
-        eight.
-        """
+        """The ids of each text; tiktoken alone would start eight threads."""
         return self.encoding.encode_ordinary_batch(texts, num_threads=num_threads)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of the ids; a special token shows as its text, a character cut in half as U+FFFD.
+        """The text of the ids; special tokens show as their text, half a character as U+FFFD.
 
         Raises KeyError for an id >= vocab_size, OverflowError for a negative one.
         """
         return self.encoding.decode(list(ids), errors="replace")
 
     def decode_completion(self, ids: list[int]) -> str:
-        """Text of a completion, without the EOS that ends it."""
+        """The text of a completion, without the EOS at its end."""
         return self.decode(ids[:-1] if ids and ids[-1] == self.eos else ids)
 
 
 def encode(tokenizer: Tokenizer, sections: list[tuple[str, str]]) -> list[int]:
-    """Token ids of (section, text) pairs: each section's special token, then its text."""
-    return [i for name, text in sections for i in [tokenizer.id[name]] + tokenizer.encode(text)]
+    """The token ids of (section, text) pairs: for each the section's special token, then its text."""
+    ids = []
+    for section, text in sections:
+        ids.append(tokenizer.id[section])
+        ids += tokenizer.encode(text)
+    return ids
 
 
 def read_tokenizer(out: Path) -> Tokenizer:
-    """The tokenizer of a run's data. Raises ValueError if there is none yet."""
+    """The tokenizer of a run's data; ValueError if the run has no data yet."""
     try:
         return Tokenizer.from_file(out / "data" / "tokenizer.txt")
     except FileNotFoundError:

@@ -92,54 +92,15 @@ def distillation_loss(
         raise ValueError(f"denominator must be positive, got {denominator}")
     grad_on = torch.is_grad_enabled()
     with torch.no_grad(), torch.autocast(student_hidden.device.type, enabled=False):
-        wanted = Wanted(
-            grad_on and student_hidden.requires_grad,
-            grad_on and student_head.requires_grad,
-            return_stats,
-        )
-        loss, dx, dw, stats = _chunks(*inputs, settings, denominator, chunk_bytes, wanted)
+        need_dx, need_dw = student_hidden.requires_grad, student_head.requires_grad
+        wanted = Wanted(grad_on and need_dx, grad_on and need_dw, return_stats)
+        loss, dx, dw, stats = _chunks(inputs, settings, denominator, chunk_bytes, wanted)
         # bfloat16 has float32's range: round now, block by block, so that backward never holds both
         # and its result.
         for i in range(len(dw) if student_head.dtype == torch.bfloat16 else 0):
             dw[i] = dw[i].bfloat16()
     loss = _WithGradient.apply(student_hidden, student_head, loss, dx, *dw)
     return (loss, stats) if return_stats else loss
-
-
-# The passes over the logits take a chunk in this many groups: their buffers are smaller, so a chunk
-# has more rows, and part of a group stays in the cache.
-GROUPS_PER_CHUNK = 8
-
-
-def chunk_sizes(
-    v: int,
-    hs: int,
-    ht: int,
-    k: int,
-    dense: bool,
-    pointwise: bool,
-    itemsize: int,
-    convert: bool,
-    chunk_bytes: int,
-) -> tuple[int, int, int]:
-    """Rows of a chunk, rows of a group, and numbers in the block buffer: all within chunk_bytes.
-
-    The matrix products take a chunk at once: logits of both models [chunk, V], their hidden states
-    [chunk, Hs or Ht] twice. The passes over the logits take an eighth of it: 2 [group, V] more, or
-    14 where pointwise clipping needs each term, and 10 [group, k]. Where not dense, the student has
-    [group, k, Hs] instead of logits, twice if its head has to be converted; otherwise such a head
-    goes through a buffer, an eighth of the budget. A test counts all this.
-    """
-    buffer = max(hs, ht, chunk_bytes // (8 * itemsize)) if convert else 0
-    numbers = max(0, chunk_bytes // itemsize - buffer)
-    row = (2 if dense else 1) * v + 2 * (hs + ht)
-    more = (
-        (14 if pointwise else 2) * (v if dense else k)
-        + 10 * k
-        + (0 if dense else (1 + convert) * k * hs)
-    )
-    group = max(1, numbers // (GROUPS_PER_CHUNK * row + more))
-    return max(1, (numbers - group * more) // row), group, buffer
 
 
 class Wanted(NamedTuple):
@@ -150,82 +111,88 @@ class Wanted(NamedTuple):
     stats: bool
 
 
+class Plan(NamedTuple):
+    """How a call keeps within its budget."""
+
+    dense: bool
+    """All logits of the student are computed; else its k logits of the teacher's top k."""
+    rows: int
+    """Of a chunk, which the matrix products take at once."""
+    group: int
+    """Rows of a group, which the passes over the logits take at once."""
+    buffer: int
+    """Numbers in the buffer through which a head of another dtype goes, block by block."""
+
+
+# A chunk has this many groups. Their buffers are smaller than a chunk's, so a chunk has more rows,
+# and part of a group stays in the cache.
+GROUPS_PER_CHUNK = 8
+
+
+def make_plan(inputs: tuple, settings: LossSettings, chunk_bytes: int, wanted: Wanted) -> Plan:
+    """Sizes that keep all buffers of a call within chunk_bytes. A test counts them.
+
+    Of a chunk there are the logits of both models [chunk, V] and their hidden states [chunk, Hs or
+    Ht] twice. Of a group there are 2 [group, V] more, or 14 where pointwise clipping needs each
+    term, and 10 [group, k]. Where not dense, the student has [group, k, Hs] instead of logits,
+    twice if its head has to be converted. Else such a head takes an eighth of the budget.
+    """
+    student_hidden, student_head, teacher_hidden, teacher_head = inputs
+    (n, hs), ht, v = student_hidden.shape, teacher_hidden.shape[1], len(student_head)
+    dtype, k = compute_dtype(*inputs), min(settings.top_k or 0, v)
+    convert = not student_head.dtype == teacher_head.dtype == dtype
+    dense = not k or wanted.dw or wanted.stats
+    buffer = max(hs, ht, chunk_bytes // (8 * dtype.itemsize)) if convert else 0
+    numbers = max(0, chunk_bytes // dtype.itemsize - buffer)
+    row = (2 if dense else 1) * v + 2 * (hs + ht)
+    group_row = (14 if settings.clip_mode == "pointwise" else 2) * (v if dense else k) + 10 * k
+    if not dense:
+        group_row += (1 + convert) * k * hs
+    group = max(1, numbers // (GROUPS_PER_CHUNK * row + group_row))
+    rows = max(1, (numbers - group * group_row) // row)
+    rows = math.ceil(n / math.ceil(n / rows)) if n else 1  # chunks of equal size
+    return Plan(dense, rows, min(group, math.ceil(rows / GROUPS_PER_CHUNK)), buffer)
+
+
 def _chunks(
-    student_hidden: Tensor,
-    student_head: Tensor,
-    teacher_hidden: Tensor,
-    teacher_head: Tensor,
-    settings: LossSettings,
-    denominator: float,
-    chunk_bytes: int,
-    wanted: Wanted,
+    inputs: tuple, settings: LossSettings, denominator: float, chunk_bytes: int, wanted: Wanted
 ) -> tuple:
     """The one pass: loss, dx for student_hidden, dw for student_head in blocks, TokenStats.
 
     What is not wanted is None (dw: an empty list).
     """
-    dtype, device = (
-        compute_dtype(student_hidden, student_head, teacher_hidden, teacher_head),
-        student_head.device,
-    )
-    (n, hs), v, k = (
-        student_hidden.shape,
-        len(student_head),
-        min(settings.top_k or 0, len(student_head)),
-    )
-    dense = not k or wanted.dw or wanted.stats  # else the student needs k logits a token
-    rows, group, buffer = chunk_sizes(
-        v,
-        hs,
-        teacher_hidden.shape[1],
-        k,
-        dense,
-        settings.clip_mode == "pointwise",
-        dtype.itemsize,
-        not student_head.dtype == teacher_head.dtype == dtype,
-        chunk_bytes,
-    )
-    rows = math.ceil(n / math.ceil(n / rows)) if n else 1  # chunks of equal size
-    group = min(group, math.ceil(rows / GROUPS_PER_CHUNK))
+    student_hidden, student_head, teacher_hidden, teacher_head = inputs
+    n, v, device = len(student_hidden), len(student_head), student_head.device
+    dtype, temperature = compute_dtype(*inputs), settings.temperature
+    dense, rows, group, buffer = make_plan(inputs, settings, chunk_bytes, wanted)
     # All large buffers once, not for each chunk: on a CPU a first write to fresh memory is several
     # times slower.
-    buffer, logits, work = (
-        torch.empty(shape, dtype=dtype, device=device)
-        for shape in ((buffer,), (1 + dense, rows, v), (2 * dense, group, v))
-    )
+    buffer = torch.empty(buffer, dtype=dtype, device=device)
+    logits = torch.empty(1 + dense, rows, v, dtype=dtype, device=device)
+    work = torch.empty(2 * dense, group, v, dtype=dtype, device=device)
     dx = torch.zeros_like(student_hidden, dtype=dtype) if wanted.dx else None
     dw = [torch.zeros_like(w) for _, w in _blocks(student_head, buffer)] if wanted.dw else []
     losses, columns = [torch.zeros(0, dtype=dtype, device=device)], []
     for part in _slices(n, rows):
-        x = student_hidden[part].to(dtype) / settings.temperature  # [C, Hs]
-        x_teacher = teacher_hidden[part].to(dtype) / settings.temperature  # [C, Ht]
+        x = student_hidden[part].to(dtype) / temperature  # [C, Hs]
+        x_teacher = teacher_hidden[part].to(dtype) / temperature  # [C, Ht]
         z_teacher = _logits(x_teacher, teacher_head, buffer, logits[-1, : len(x)])  # [C, V]
         z = _logits(x, student_head, buffer, logits[0, : len(x)]) if dense else None
         factors = []
         for few in _slices(len(x), group):
             if dense:
+                space, need_gradient = work[:, : len(x[few])], wanted.dx or wanted.dw
                 loss, factor, stats = _rows(
-                    z[few],
-                    z_teacher[few],
-                    work[:, : len(x[few])],
-                    settings,
-                    wanted.dx or wanted.dw,
-                    wanted.stats,
+                    z[few], z_teacher[few], space, settings, need_gradient, wanted.stats
                 )
                 columns.append(stats)
             else:
-                loss, factor = _topk_only(
-                    x[few],
-                    student_head,
-                    z_teacher[few],
-                    settings,
-                    dx[part][few] if wanted.dx else None,
-                )
+                dx_few = dx[part][few] if wanted.dx else None
+                loss, factor = _topk_only(x[few], student_head, z_teacher[few], settings, dx_few)
             losses.append(loss)
             factors.append(factor)
-        scale = (
-            torch.cat(factors)[:, None] / denominator
-        )  # [C, 1]: scales x, H numbers a row instead of V
+        # scales x, so H numbers a row instead of V
+        scale = torch.cat(factors)[:, None] / denominator  # [C, 1]
         if dense and (wanted.dx or wanted.dw):
             x.mul_(scale)
             for i, (vocabulary, w) in enumerate(_blocks(student_head, buffer)):
@@ -234,7 +201,7 @@ def _chunks(
                 if wanted.dw:
                     dw[i].addmm_(z[:, vocabulary].T, x)
         if wanted.dx:
-            dx[part].mul_(scale / settings.temperature)
+            dx[part].mul_(scale / temperature)
     none = losses[0]
     columns = columns or [TokenStats(none, none.bool(), none, none, none, none.bool())]
     stats = TokenStats(*map(torch.cat, zip(*columns))) if wanted.stats else None
@@ -278,19 +245,14 @@ def _rows(
     TokenStats (or None). The gradient itself takes the place of z; z_teacher and work [2, C, V] are
     used up.
     """
-    beta, clip, clip_mode, k = (
-        settings.beta,
-        settings.clip,
-        settings.clip_mode,
-        min(settings.top_k or 0, z.shape[-1]),
-    )
+    beta, clip, clip_mode = settings.beta, settings.clip, settings.clip_mode
+    k = min(settings.top_k or 0, z.shape[-1])
     pointwise, full, stats = clip_mode == "pointwise", z, None
     if need_stats or not (k or pointwise):
         soft, soft_teacher = _softmax(z, work[0]), _softmax(z_teacher, work[1])
     if need_stats:
-        entropies = [
-            lse - _dot(probs, a) for a, (probs, lse) in ((z, soft), (z_teacher, soft_teacher))
-        ]
+        entropy = soft[1] - _dot(soft[0], z)  # [C]
+        teacher_entropy = soft_teacher[1] - _dot(soft_teacher[0], z_teacher)  # [C]
         tail, flipped = z.new_zeros(len(z)), z.new_zeros(len(z), dtype=torch.bool)
     if k:
         z_teacher, support = z_teacher.topk(k)  # [C, k]
@@ -302,20 +264,17 @@ def _rows(
     if pointwise:
         divergence, losses, most, flipped = _pointwise(z, z_teacher, beta, clip, need_gradient)
     else:
-        losses = most = divergence = _closed_form(
-            z, z_teacher, *soft, *soft_teacher, beta, need_gradient
-        )
+        divergence = _closed_form(z, z_teacher, *soft, *soft_teacher, beta, need_gradient)
+        losses = most = divergence
     if need_stats:
         clipped = most > (math.inf if clip is None else clip)
-        stats = TokenStats(divergence, clipped, *entropies, tail, flipped)
+        stats = TokenStats(divergence, clipped, entropy, teacher_entropy, tail, flipped)
     factor = torch.ones_like(divergence)
     if clip_mode == "token":
         losses, factor = divergence.clamp(max=clip), (divergence <= clip).to(divergence.dtype)
     elif clip_mode == "scale":
-        losses, factor = (
-            divergence.clamp(max=clip),
-            clip / divergence.clamp(min=clip),
-        )  # loss = divergence * factor
+        # loss = divergence * factor
+        losses, factor = divergence.clamp(max=clip), clip / divergence.clamp(min=clip)
     if need_gradient and k:
         full.zero_().scatter_(-1, support, z)
     return losses, factor, stats

@@ -13,6 +13,7 @@ size, S cached positions, V vocabulary.
 """
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -91,9 +92,8 @@ class KVCache:
         keys, values = self.keys[layer], self.values[layer]  # [B, G, columns, D]
         rows = torch.arange(len(k), device=k.device)[:, None]  # [B, 1]
         keys[rows, :, position_ids] = k.transpose(1, 2)
-        values[rows, :, position_ids] = v.transpose(1, 2).to(
-            values.dtype
-        )  # narrower under autocast
+        v = v.to(values.dtype)  # autocast makes it narrower
+        values[rows, :, position_ids] = v.transpose(1, 2)
         filled = max(self.lengths) + k.shape[2]
         return keys[:, :, :filled], values[:, :, :filled]
 
@@ -107,12 +107,13 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
+    """Attention and MLP, each behind an RMSNorm and added to the residual stream."""
+
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = c = config
-        # Separate matrices, one for one Qwen3's q_proj, k_proj, ... Fused ones are 8% slower to
-        # train on a CPU: their slices are strided, which every elementwise pass behind them pays
-        # for.
+        # A matrix for each of Qwen3's q_proj, k_proj, ... Fused matrices train 8% slower on a CPU:
+        # their slices are strided, which slows every elementwise pass behind them.
         self.attn_norm = nn.RMSNorm(c.n_embd, eps=c.norm_eps)
         self.q = nn.Linear(c.n_embd, c.n_head * c.head_dim, bias=False)
         self.k = nn.Linear(c.n_embd, c.n_kv_head * c.head_dim, bias=False)
@@ -169,9 +170,8 @@ class GPT(nn.Module):
         self.head = None if c.tie_head else nn.Linear(c.n_embd, c.vocab_size, bias=False)
 
         frequency = c.rope_theta ** (-torch.arange(0, c.head_dim, 2).double() / c.head_dim)  # [D/2]
-        angle = torch.outer(torch.arange(c.max_seq_len).double(), frequency).repeat(
-            1, 2
-        )  # [max_seq_len, D]
+        angle = torch.outer(torch.arange(c.max_seq_len).double(), frequency)  # [max_seq_len, D/2]
+        angle = angle.repeat(1, 2)  # [max_seq_len, D]
         self.register_buffer("cos", angle.cos().float(), persistent=False)
         self.register_buffer("sin", angle.sin().float(), persistent=False)
 
@@ -191,11 +191,10 @@ class GPT(nn.Module):
     ) -> Tensor:
         """ids [B, T] -> hidden [B, T, n_embd].
 
-        With positions [N], each b * T + t, it returns the states [N, n_embd] of these alone. The
-        last block then computes its MLP for them only, which takes a tenth off an update of stage
-        II.
+        positions [N], each b * T + t, select the states [N, n_embd] of these positions alone. The
+        last block then skips the others' MLP, which makes an update of stage II a tenth faster.
 
-        With a cache, ids continue each row from cache.lengths[b], and the cache grows by T.
+        With a cache, ids continue row b from cache.lengths[b], and the cache grows by T.
         Raises ValueError past the context.
         """
         T, seen = ids.shape[1], max(cache.lengths) if cache is not None else 0
@@ -206,10 +205,8 @@ class GPT(nn.Module):
             position_ids = torch.tensor(cache.lengths)[:, None] + torch.arange(T)  # [B, T]
             position_ids = position_ids.to(ids.device)
         if seen:
-            cos, sin = (
-                self.cos[position_ids][:, :, None],
-                self.sin[position_ids][:, :, None],
-            )  # [B, T, 1, D]
+            cos = self.cos[position_ids][:, :, None]  # [B, T, 1, D]
+            sin = self.sin[position_ids][:, :, None]  # [B, T, 1, D]
             columns = torch.arange(seen + T, device=ids.device)  # [S]
             mask = (columns <= position_ids[:, :, None])[:, None]  # [B, 1, T, S]
         x = self.embed(ids)  # [B, T, n_embd]
@@ -247,9 +244,8 @@ def sample(
         return logits.argmax(dim=-1)
     ids = None
     if top_k is not None or top_p is not None:
-        logits, ids = logits.topk(
-            min(top_k or logits.shape[-1], logits.shape[-1]), dim=-1
-        )  # sorted, [B, k]
+        k = min(top_k or logits.shape[-1], logits.shape[-1])
+        logits, ids = logits.topk(k, dim=-1)  # sorted, [B, k]
     # Inverse of the cumulative distribution: one uniform number per row, not V. In float64, because
     # a float32 sum of many probabilities is too coarse for the rare ones of a large vocabulary.
     probs = (logits.float() / temperature).softmax(dim=-1)  # [B, V or k]
@@ -262,7 +258,7 @@ def sample(
     return (drawn if ids is None else ids.gather(1, drawn))[:, 0]
 
 
-def batch_by_tokens(rows, tokens: int, length=len):
+def batch_by_tokens(rows: Iterable, tokens: int, length: Callable = len) -> Iterator[list]:
     """Cut rows, in their order, into batches of at most `tokens` padded tokens.
 
     A batch has at least one row. Sorted rows need least padding.
@@ -278,10 +274,8 @@ def batch_by_tokens(rows, tokens: int, length=len):
         yield batch
 
 
-PREFILL = {
-    "cpu": 2**11,
-    "cuda": 2**16,
-}  # prompt tokens at a time: little padding, and buffers that fit a CPU's cache
+# Prompt tokens at a time: little padding, and buffers that fit a CPU's cache.
+PREFILL = {"cpu": 2**11, "cuda": 2**16}
 
 
 def prefill(model: GPT, prompts: list[list[int]], room: list[int]) -> tuple[Tensor, KVCache]:
@@ -296,21 +290,19 @@ def prefill(model: GPT, prompts: list[list[int]], room: list[int]) -> tuple[Tens
     for row, prompt in sorted(enumerate(prompts), key=lambda item: len(item[1])):
         copies.setdefault(tuple(prompt), []).append(row)
     like = model.head_weight
-    cache = KVCache(
-        model.config, len(prompts), max(len(p) + r for p, r in zip(prompts, room)), like
-    )
+    columns = max(len(prompt) + more for prompt, more in zip(prompts, room))
+    cache = KVCache(model.config, len(prompts), columns, like)
     hidden = torch.empty(len(prompts), model.config.n_embd, dtype=like.dtype, device=like.device)
     for part in batch_by_tokens(copies, PREFILL[like.device.type]):
-        rows = [row for prompt in part for row in copies[prompt]]
-        source = [
-            i for i, prompt in enumerate(part) for _ in copies[prompt]
-        ]  # rows[j] is a copy of part[source[j]]
+        rows, source = [], []  # prompts[rows[j]] is part[source[j]]
+        for i, prompt in enumerate(part):
+            rows += copies[prompt]
+            source += [i] * len(copies[prompt])
         longest = len(part[-1])
         read = KVCache(model.config, len(part), longest, like)
         ids = torch.tensor([[*p] + [0] * (longest - len(p)) for p in part], device=like.device)
-        last = torch.tensor(
-            [i * longest + len(p) - 1 for i, p in enumerate(part)], device=like.device
-        )
+        last = [i * longest + len(prompt) - 1 for i, prompt in enumerate(part)]
+        last = torch.tensor(last, device=like.device)
         hidden[rows] = model(ids, read, last)[source].to(hidden.dtype)  # [.., n_embd]
         cache.keys[:, rows, :, :longest] = read.keys[:, source]
         cache.values[:, rows, :, :longest] = read.values[:, source]
@@ -333,12 +325,11 @@ def generate(
 
     A prompt is a list of token ids. Lengths may differ.
 
-    A row ends at its first eos, or is cut at max_new_tokens or at the end of the context; a prompt
-    that fills the context gets an empty, cut completion. All randomness comes from `noise`, numbers
-    from [0, 1) in float64 [B, max_new_tokens]: row b draws its token t with noise[b, t]. So a row's
-    completion depends on nothing but its own prompt and noise, whatever else is in the batch (up to
-    the rounding of batched matrix products). None takes fresh noise; the global random state is
-    never used.
+    A completion ends at its first eos. It is truncated at max_new_tokens or max_seq_len; a prompt
+    of max_seq_len tokens gets an empty completion. All randomness comes from `noise`, numbers from
+    [0, 1) in float64 [B, max_new_tokens]: row b draws its token t with noise[b, t]. So a completion
+    depends on its own prompt and noise alone (up to the rounding of batched matrix products), not
+    on the rest of the batch. None takes fresh noise; the global random state is never used.
 
     Raises ValueError for a prompt that is empty or longer than the context, for settings out of
     range, and for noise of another shape.
@@ -349,11 +340,9 @@ def generate(
             raise ValueError(
                 f"prompt {row} has {len(prompt)} tokens, not 1 to {max_seq_len} (max_seq_len)"
             )
-    if (
-        temperature < 0
-        or (top_k is not None and top_k < 1)
-        or (top_p is not None and not 0 < top_p <= 1)
-    ):
+    bad_top_k = top_k is not None and top_k < 1
+    bad_top_p = top_p is not None and not 0 < top_p <= 1
+    if temperature < 0 or bad_top_k or bad_top_p:
         raise ValueError(f"got {temperature=}, {top_k=}, {top_p=}; need >= 0, >= 1, and in (0, 1]")
     if noise is None:
         generator = torch.Generator(device)
@@ -368,31 +357,25 @@ def generate(
 
     new: list[list[int]] = [[] for _ in prompts]
     limit = [min(max_new_tokens, max_seq_len - len(prompt)) for prompt in prompts]
-    rows = [
-        row for row in range(len(prompts)) if limit[row] > 0
-    ]  # the prompts in the batch, in its order
-    alive = set(rows)  # those of them not finished
+    rows = [row for row in range(len(prompts)) if limit[row] > 0]  # the batch, in its order
+    alive = set(rows)  # those of them that are not finished
     with torch.inference_mode():
         if rows:
-            hidden, cache = prefill(
-                model, [prompts[row] for row in rows], [limit[row] for row in rows]
-            )
+            room = [limit[row] for row in rows]
+            hidden, cache = prefill(model, [prompts[row] for row in rows], room)
             noise = noise[rows].T.contiguous()  # [max_new_tokens, B]
         for step in range(max_new_tokens):
             if not alive:
                 break
-            tokens = sample(
-                hidden @ model.head_weight.T, temperature, top_k, top_p, noise[step]
-            )  # [B]
+            logits = hidden @ model.head_weight.T  # [B, V]
+            tokens = sample(logits, temperature, top_k, top_p, noise[step])  # [B]
             for i, (row, token) in enumerate(zip(rows, tokens.tolist())):
                 if row in alive:
                     new[row].append(token)
                     if token == eos or len(new[row]) == limit[row]:
                         alive.remove(row)
-                if row not in alive:
-                    cache.lengths[i] = (
-                        0  # until it is dropped, a finished row scribbles over its own start
-                    )
+                if row not in alive:  # until it is dropped, it writes over its own start
+                    cache.lengths[i] = 0
             if len(alive) <= 0.75 * len(rows):  # dropping rows copies the cache: do it now and then
                 kept = [i for i, row in enumerate(rows) if row in alive]
                 rows, tokens, noise = [rows[i] for i in kept], tokens[kept], noise[:, kept]

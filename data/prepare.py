@@ -1,7 +1,7 @@
 """Make the data of a run: the corpus of stage 0, the tokenizer, and all sets of questions.
 
-    python data/prepare.py --show 5                             # print five examples
-    python data/prepare.py --out DIR --seed 0 --base-rows 2000  # write the files
+    python -m data.prepare --show 5                             # print five examples
+    python -m data.prepare --out DIR --seed 0 --base-rows 2000  # write the files
 
 `rcsd.py data` writes the same files in the sizes of a preset. All but the tokenizer are JSON Lines:
 
@@ -24,9 +24,6 @@ import sys
 from collections.abc import Iterator, Set
 from dataclasses import replace
 from pathlib import Path
-
-if __name__ == "__main__":  # `python data/prepare.py` starts in data/: let it find its siblings
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tqdm import tqdm
 
@@ -387,7 +384,7 @@ def main(argv: list[str] | None = None) -> None:
             prepare(out, **args)
         else:
             sys.stdout.reconfigure(encoding="utf-8")
-            command = f"python data/prepare.py --show {count} --seed {args['seed']}"
+            command = f"python -m data.prepare --show {count} --seed {args['seed']}"
             print(show(sample(count, args["seed"]), command), end="")
     except OSError as error:
         parser.error(f"{error.filename}: {error.strerror}")

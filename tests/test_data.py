@@ -617,7 +617,7 @@ def test_base_reads_contexts_writes_rubrics_and_meets_useless_ones(made):
 def test_same_seed_same_bytes_another_seed_others(made, tmp_path):
     out, _ = made
     counts = [x for name, value in SMALL.items() for x in ("--" + name.replace("_", "-"), str(value))]
-    run = subprocess.run([sys.executable, "data/prepare.py", "--out", str(tmp_path / "again"), *counts], cwd=ROOT,
+    run = subprocess.run([sys.executable, "-m", "data.prepare", "--out", str(tmp_path / "again"), *counts], cwd=ROOT,
                          env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     prepare(tmp_path / "other", seed=1, **SMALL | dict(base_rows=100))
@@ -724,7 +724,7 @@ def test_corrupted_refuses_an_unknown_kind():
 # ------------------------------------------------------------------------------------------------------ to be read
 def test_sample_is_what_its_command_prints():
     committed = (ROOT / "data" / "sample.md").read_text(encoding="utf-8")
-    command = re.search(r"`python (data/prepare\.py --show 40 --seed \d+)`", committed[:200])
+    command = re.search(r"`python (-m data\.prepare --show 40 --seed \d+)`", committed[:200])
     run = subprocess.run([sys.executable, *command[1].split()], cwd=ROOT, capture_output=True, encoding="utf-8",
                          env={**os.environ, "PYTHONHASHSEED": "3"})
     assert run.returncode == 0 and run.stdout == committed

@@ -36,11 +36,8 @@ class Criterion:
         if not isinstance(self.description, str) or not self.description.strip():
             raise ValueError("criterion: description must be a non-empty string")
         weight = self.weight
-        if (
-            isinstance(weight, bool)
-            or not isinstance(weight, (int, float))
-            or not abs(weight) < float("inf")
-        ):
+        is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not is_number or not abs(weight) < float("inf"):
             raise ValueError(f"criterion: weight must be a finite number, got {weight!r}")
         if weight == 0:
             raise ValueError("criterion: weight must not be 0, such a criterion says nothing")
@@ -49,9 +46,9 @@ class Criterion:
             raise ValueError(
                 f"criterion: unknown check {self.check!r}, expected one of {', '.join(CHECKS)}"
             )
-        if (kind == "states" and canonical(wanted) is None) or (
-            kind in ("avoids", "shows") and not wanted
-        ):
+        no_relation = kind == "states" and canonical(wanted) is None
+        no_text = kind in ("avoids", "shows") and not wanted
+        if no_relation or no_text:
             raise ValueError(f"criterion: check {self.check!r} does not say what it looks for")
 
     @property
@@ -91,14 +88,12 @@ class Rubric:
             raise ValueError(f"rubric: {len(self.criteria)} criteria but {len(verdicts)} verdicts")
         weights = [c.weight for c in self.criteria]
         if rule == "rar":
-            return sum(abs(w) for w, good in zip(weights, verdicts) if good) / sum(
-                map(abs, weights)
-            )
+            earned = sum(abs(w) for w, good in zip(weights, verdicts) if good)
+            return earned / sum(abs(w) for w in weights)
         if rule == "healthbench":
-            if not (positive := sum(w for w in weights if w > 0)):
-                raise ValueError(
-                    "rubric: the HealthBench rule needs a criterion with a positive weight"
-                )
+            positive = sum(w for w in weights if w > 0)
+            if not positive:
+                raise ValueError("rubric: the HealthBench rule needs a positive weight")
             return sum(w for w, good in zip(weights, verdicts) if good == (w > 0)) / positive
         raise ValueError(f"rubric: unknown score rule {rule!r}, expected rar or healthbench")
 
@@ -127,7 +122,7 @@ class Example:
 
 
 # -------------------------------------------------------------------------------------- the prompts
-TEACHER_CONTEXTS = {  # what a Stage II teacher may see beside the question
+TEACHER_CONTEXTS = {  # what a stage II teacher may see beside the question
     "nothing": (),
     "rubric": ("rubric",),
     "answer": ("answer",),
@@ -144,11 +139,11 @@ def prompt(
     solution: str = "",
     task: str = "solve",
 ) -> list[tuple[str, str]]:
-    """Every prompt of the project, as (section, text) pairs; each section name is a special token.
+    """Every prompt of the project, as (section, text) pairs. A section's name is a special token.
 
-    The student's prompt is the question alone; a teacher's has one or two context sections more.
-    `task` says what the completion is: "solve" (Stage II, an answer) or "write_rubric" (Stage I, a
-    rubric). The last section is empty: the completion fills it. Student and teacher prompts end
+    The student's prompt is the question alone. A teacher's has one or two sections more.
+    `task` says what the completion is: "solve" (an answer, stage II) or "write_rubric" (a rubric,
+    stage I). The last section is empty: the completion fills it. Student and teacher prompts end
     alike, so the same completion ids follow both.
     """
     sections = [("question", question)]
@@ -161,19 +156,19 @@ def prompt(
     return sections + [(task, "")]
 
 
-def teacher_prompt(example: Example, sees: str, rubric: Rubric | None) -> list[tuple[str, str]]:
-    """The stage II teacher's prompt: the question and what `sees` names.
+def teacher_prompt(example: Example, context: str, rubric: Rubric | None) -> list[tuple[str, str]]:
+    """The stage II teacher's prompt: the question and what `context` names.
 
-    `rubric` is the one that this run teaches from (reference, learned, ...). Raises ValueError when
-    the example lacks what the teacher should see.
+    `context` is a key of TEACHER_CONTEXTS; `rubric` is the one that this run teaches from.
+    Raises ValueError when the example lacks what the teacher should see.
     """
     shown = {"rubric": rubric, "answer": example.answer, "solution": example.solution}
-    for name in TEACHER_CONTEXTS[sees]:
+    for name in TEACHER_CONTEXTS[context]:
         if not shown[name]:
             raise ValueError(
                 f"question {example.id}: the teacher should see its {name}, but it has none"
             )
-    return prompt(example.question, **{name: shown[name] for name in TEACHER_CONTEXTS[sees]})
+    return prompt(example.question, **{name: shown[name] for name in TEACHER_CONTEXTS[context]})
 
 
 # ------------------------------------------------------------------------- parsing a sampled rubric
@@ -206,12 +201,8 @@ def parse_rubric(text: str) -> Rubric:
     return Rubric(tuple(criteria))
 
 
-VERBS = (
-    "uses ",
-    "states that ",
-    "starts from ",
-    "is based on ",
-)  # open every key criterion of the project's data
+# One of these opens each Essential criterion of the project's data, before its relation.
+VERBS = ("uses ", "states that ", "starts from ", "is based on ")
 
 
 def key_relations(rubric: Rubric) -> set[tuple]:
@@ -256,8 +247,9 @@ def grade(rubric: Rubric, completion: str, rule: str = "rar") -> float:
     return rubric.score([satisfied(c, completion) for c in rubric.criteria], rule)
 
 
+# Fits any question and says nothing about this one: a control, and the fallback.
 GENERIC = Rubric(
-    (  # fits any question and says nothing about this one: a control, and the fallback
+    (
         Criterion("Result", "Essential: reaches the correct final answer", 5),
         Criterion("Reasoning", "Essential: follows from a correct relation", 4),
         Criterion("Steps", "Important: shows how the answer was found", 3),

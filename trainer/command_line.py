@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from trainer.processes import rank_and_size
-from trainer.settings import PRESETS, Settings
+from trainer.settings import PRESET_ONLY, PRESETS, Settings
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,7 +28,11 @@ GROUPS = {  # of --help, by the first stage whose result a setting changes
 
 def settings_parser(description: str) -> Parser:
     """A parser with the flags that name a run and, in groups, a flag for each setting."""
-    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="What a preset sets has a flag too, such as --n-layer: see trainer/settings.py.",
+    )
     parser.add_argument(
         "--preset", choices=("auto", *PRESETS), default="auto", help="auto: gpu with CUDA, else cpu"
     )
@@ -47,12 +51,13 @@ def settings_parser(description: str) -> Parser:
     )
     groups = {stage: parser.add_argument_group(title) for stage, title in GROUPS.items()}
     for f in fields(Settings):
+        choices, text = f.metadata["choices"], f"{f.metadata['help']} ({f.default!r} in preset cpu)"
         groups[f.metadata["stage"]].add_argument(
             "--" + f.name.replace("_", "-"),
             type=f.type,
-            choices=f.metadata["choices"],
-            metavar=None if f.metadata["choices"] else "X",
-            help=f"{f.metadata['help']} ({f.default!r} in preset cpu)".replace("%", "%%"),
+            choices=choices,
+            metavar=None if choices else "X",
+            help=argparse.SUPPRESS if f.name in PRESET_ONLY else text,
         )
     return parser
 

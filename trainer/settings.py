@@ -8,6 +8,14 @@ from loss import CLIP_MODES
 from rubrics import TEACHER_CONTEXTS
 
 STAGES = ("data", "base", "stage1", "stage2")
+DTYPES, DEVICES = ("float32", "bfloat16"), ("auto", "cpu", "cuda")
+TEACHERS, CONTEXTS = ("fixed", "ema", "live"), tuple(TEACHER_CONTEXTS)
+# What a preset sets. Flags for these exist too, but --help does not list them.
+PRESET_ONLY = (
+    *("base_rows", "exposure_count", "exposure_share", "vocab_size", "stage1_questions"),
+    *("stage2_questions", "test_questions", "dtype", "max_seq_len", "n_layer", "n_head"),
+    *("n_kv_head", "head_dim", "n_embd", "mlp_width", "base_tokens", "prompt_weight"),
+)
 SHARES = ("beta", "exposure_share", "ema_decay", "prompt_weight", "rubric_rate", "corrupted")
 
 
@@ -25,22 +33,15 @@ class Settings:
 
     seed: int = setting(0, "data", "seed of the data, the weights and every sample")
     base_rows: int = setting(160_000, "data", "rows of the stage-0 corpus")
-    exposure_count: int = setting(
-        1500, "data", "different solved questions about new laws in stage 0"
-    )
+    exposure_count: int = setting(1500, "data", "solved questions about new laws in stage 0")
     exposure_share: float = setting(0.03, "data", "share of stage-0 rows that are one of them")
     stage1_questions: int = setting(1200, "data", "questions with reference rubrics for stage I")
     stage2_questions: int = setting(1600, "data", "questions for stage II")
     test_questions: int = setting(400, "data", "questions in each test set")
     vocab_size: int = setting(1280, "data", "tokens, special ones included")
 
-    dtype: str = setting(
-        "float32",
-        "base",
-        "of the training passes; sampling and the loss are float32",
-        ("float32", "bfloat16"),
-    )
-    max_seq_len: int = setting(256, "base", "most tokens in a row, prompt and completion together")
+    dtype: str = setting("float32", "base", "of training; sampling and loss: float32", DTYPES)
+    max_seq_len: int = setting(256, "base", "most tokens of prompt and completion together")
     n_layer: int = setting(4, "base", "blocks")
     n_head: int = setting(4, "base", "query heads")
     n_kv_head: int = setting(2, "base", "key and value heads")
@@ -49,83 +50,40 @@ class Settings:
     mlp_width: int = setting(320, "base", "size of the MLP's hidden layer")
     base_steps: int = setting(7000, "base", "steps of stage 0")
     base_tokens: int = setting(2048, "base", "tokens in a batch of stage 0, padding counted")
-    prompt_weight: float = setting(
-        0.1, "base", "weight of prompt tokens in the loss of stage 0; completion tokens weigh 1"
-    )
-    base_lr: float = setting(
-        0.015,
-        "base",
-        "Muon's highest learning rate for matrices in stage 0; AdamW's for the rest is a fifth",
-    )
+    prompt_weight: float = setting(0.1, "base", "a prompt token's weight; a completion token's: 1")
+    base_lr: float = setting(0.015, "base", "highest rate of Muon; AdamW's is a fifth of it")
 
-    data: str = setting(
-        "", "stage1", "JSON Lines file of your own questions and rubrics (see data/README.md)"
-    )
-    stage1_limit: int = setting(
-        0, "stage1", "teach stage I from the first of its questions only, this many; 0: all"
-    )
+    data: str = setting("", "stage1", "your own JSON Lines file (see data/README.md)")
+    stage1_limit: int = setting(0, "stage1", "use the first N questions of stage I; 0: all")
     stage1_steps: int = setting(130, "stage1", "steps of stage I")
-    batch: int = setting(64, "stage1", "questions, and samples, a step of stages I and II")
-    lr: float = setting(0.001, "stage1", "highest learning rate of stages I and II (AdamW)")
-    max_new_tokens: int = setting(100, "stage1", "a completion is cut at this length")
+    batch: int = setting(64, "stage1", "completions in a step")
+    lr: float = setting(0.001, "stage1", "highest rate of AdamW")
+    max_new_tokens: int = setting(100, "stage1", "a completion is truncated at this length")
     temperature: float = setting(1.0, "stage1", "of sampling and of the loss")
-    beta: float = setting(
-        0.0, "stage1", "divergence: 0 forward KL, 1 reverse KL, between them the generalised JSD"
-    )
-    top_k_loss: int = setting(
-        0, "stage1", "keep only the teacher's k most likely tokens in the loss; 0 keeps all"
-    )
+    beta: float = setting(0.0, "stage1", "0: forward KL, 1: reverse KL, between: generalised JSD")
+    top_k_loss: int = setting(0, "stage1", "the teacher's likeliest k tokens alone; 0: all")
     clip: float = setting(0.0, "stage1", "bound for --clip-mode, nats")
     clip_mode: str = setting("none", "stage1", "how a token's loss is bounded", CLIP_MODES)
-    teacher: str = setting(
-        "fixed",
-        "stage1",
-        "the teacher's weights: the starting policy, a running average of the student, the student",
-        ("fixed", "ema", "live"),
-    )
+    teacher: str = setting("fixed", "stage1", "weights: start, average, or student", TEACHERS)
     ema_decay: float = setting(0.99, "stage1", "for --teacher ema")
-    updates_per_batch: int = setting(1, "stage1", "updates from each batch of samples")
-    stage2_limit: int = setting(
-        0, "stage2", "teach stage II from the first of its questions only, this many; 0: all"
-    )
+    updates_per_batch: int = setting(1, "stage1", "optimizer steps on each batch of samples")
+
+    stage2_limit: int = setting(0, "stage2", "use the first N questions of stage II; 0: all")
     stage2_steps: int = setting(130, "stage2", "steps of stage II")
     eval_every: int = setting(
-        0,
-        "stage2",
-        "steps between validations of stage II, whose best checkpoint is then kept; "
-        "0: keep the last",
+        0, "stage2", "validate every N steps, keep the best; 0: keep the last"
     )
-    method: str = setting(
-        "rcsd",
-        "stage2",
-        "of stage II, a row of METHODS in rcsd.py: rcsd, opsd, reverse-kl-pg, grpo, "
-        "grpo-rubric or sft",
-    )
-    group_size: int = setting(8, "stage2", "samples of one question, for methods with a reward")
-    clip_eps: float = setting(
-        0.2, "stage2", "bound on how far a probability ratio of a reused batch may push"
-    )
-    teacher_context: str = setting(
-        "rubric",
-        "stage2",
-        "what the stage II teacher sees beside the question (opsd: the solution)",
-        tuple(TEACHER_CONTEXTS),
-    )
-    rubrics: str = setting("learned", "stage2", "where the stage II rubrics come from", RUBRICS)
-    rubric_rate: float = setting(
-        1.0,
-        "stage2",
-        "share of the reference rubrics that --rubrics noisy, reduced or shuffled changes",
-    )
-    corrupted: float = setting(0.0, "stage2", "share of the reference solutions with a wrong step")
+    method: str = setting("rcsd", "stage2", "a row of METHODS in rcsd.py: opsd, grpo, sft, ...")
+    group_size: int = setting(8, "stage2", "samples of a question, for methods with a reward")
+    clip_eps: float = setting(0.2, "stage2", "the policy gradient's ratio stays within 1 ± this")
+    teacher_context: str = setting("rubric", "stage2", "what the teacher sees", CONTEXTS)
+    rubrics: str = setting("learned", "stage2", "where its rubrics come from", RUBRICS)
+    rubric_rate: float = setting(1.0, "stage2", "share that noisy, reduced or shuffled changes")
+    corrupted: float = setting(0.0, "stage2", "share of the solutions with a wrong step")
 
-    device: str = setting("auto", "", "auto takes CUDA when there is one", ("auto", "cpu", "cuda"))
-    micro_tokens: int = setting(
-        2048, "", "tokens in one forward pass, padding counted: memory, not the result"
-    )
-    save_seconds: float = setting(
-        30.0, "", "time between checkpoints: what a killed run has to repeat"
-    )
+    device: str = setting("auto", "", "auto takes CUDA when there is one", DEVICES)
+    micro_tokens: int = setting(2048, "", "tokens in one forward pass: memory, not the result")
+    save_seconds: float = setting(30.0, "", "time between checkpoints: what a kill can cost")
 
     def __post_init__(self):
         for f in fields(self):

@@ -1,4 +1,4 @@
-"""The loader: rubric data of the real world, in any of its schemas, as Examples.
+"""The loader: questions and rubrics from public data sets, in any of several schemas.
 
 examples, report = load_examples("questions.jsonl")
 """
@@ -6,6 +6,7 @@ examples, report = load_examples("questions.jsonl")
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,79 +16,75 @@ from rubrics import Criterion, Example, Rubric, parse_rubric
 
 @dataclass
 class Report:
-    """What became of the rows of a file. str() is what a user reads; `notes` counts what is odd in
-    the kept rows.
-    """
+    """What became of the rows of a file; str() gives the text that a user reads."""
 
     path: str
     kept: int = 0
-    dropped: Counter = field(default_factory=Counter)
-    notes: Counter = field(default_factory=Counter)
+    dropped: Counter = field(default_factory=Counter)  # {reason: rows}
+    notes: Counter = field(default_factory=Counter)  # {what is odd in the kept rows: how often}
 
     def __str__(self):
         text = f"kept {self.kept} of {self.kept + self.dropped.total()} rows of {self.path}"
-        for title, counts in (("; dropped: ", self.dropped), ("\nin the kept rows: ", self.notes)):
-            text += (title if counts else "") + ", ".join(
-                f"{n} {what}" for what, n in counts.most_common()
-            )
+        if self.dropped:
+            text += "; dropped: " + _listing(self.dropped)
+        if self.notes:
+            text += "\nin the kept rows: " + _listing(self.notes)
         return text
 
 
+def _listing(counts: Counter) -> str:
+    return ", ".join(f"{n} {what}" for what, n in counts.most_common())
+
+
 class _Odd(Exception):
-    """Why one row cannot be used, in a few words that are the same from row to row, so that they
-    can be counted.
-    """
+    """The reason why a row cannot be used, in words that are the same for all such rows."""
 
 
 def load_examples(path: str | Path) -> tuple[list[Example], Report]:
-    """Read a JSON Lines file of questions, with or without rubrics, in any schema below; rows may
-    be mixed.
+    """The usable questions of a JSON Lines file, and a report of what was dropped.
 
-    our own               what Example.to_json writes; the only one with checks
-    RaR                   question, reference_answer, rubric: [{title, description, weight}]
-    RubricHub, RL         prompt: [{role, content}], reward_model: {ground_truth, rubrics: [{criterion, points}]}
-    RubricHub, SFT        query, answer, rubrics; the answer is a full reply, so it is the solution too
-    HealthBench           prompt, rubrics: [{criterion, points}], ideal_completions_data (its reply is the solution)
-    ResearchQA            query, rubric: [{rubric_item, type}]
-    plain QA              question, answer or reference_answer
-    multiple choice       question, choices: {text, label}, answerKey, or question, distractor1..3, correct_answer,
-                          support (the solution); choices join the question, the answer is the right
-                          one's text
+    The rows may have any of these schemas, also mixed:
 
-    The id is the row's own, else "file stem:line". An odd row is dropped and counted in the report;
-    of equal questions the first stays. A line that is not a JSON object, an unreadable or empty
-    file, or one without any usable row raises ValueError("file:line: field: what was expected").
+    this project's    what Example.to_json writes; the only schema with checks
+    RaR               question, reference_answer, rubric: [{title, description, weight}]
+    RubricHub, RL     prompt: [{role, content}],
+                      reward_model: {ground_truth, rubrics: [{criterion, points}]}
+    RubricHub, SFT    query, answer, rubrics; the answer is a full reply, so also the solution
+    HealthBench       prompt, rubrics: [{criterion, points}],
+                      ideal_completions_data, whose reply is the solution
+    ResearchQA        query, rubric: [{rubric_item, type}]
+    plain QA          question, answer or reference_answer
+    multiple choice   question, choices: {text, label}, answerKey; or
+                      question, distractor1..3, correct_answer, support (the solution).
+                      The choices join the question; the answer is the text of the right choice
+
+    An example takes the id of its row, else "file stem:line". The report counts the rows that are
+    dropped because they are odd or repeat a question. Raises ValueError("file:line: field: what was
+    expected") for a line that is not a JSON object, for a file that is unreadable or empty, and for
+    a file without any usable row.
     """
-    examples, report, seen, ids, number = [], Report(str(path)), set(), set(), 0
+    examples, report = [], Report(str(path))
+    questions, ids = set(), set()
+    number = 0
     try:
-        with open(
-            path, "rb"
-        ) as file:  # as bytes, a line at a time: a bad byte is then blamed on its own line
+        with open(path, "rb") as file:  # bytes, so that a bad byte is blamed on its own line
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
-                try:
-                    if not isinstance(row := json.loads(line.strip().decode("utf-8-sig")), dict):
-                        raise ValueError(f"got {type(row).__name__}")
-                except (ValueError, RecursionError) as error:
-                    reason = str(error).replace("line 1 ", "")
-                    raise ValueError(
-                        f"{path}:{number}: line: expected a JSON object in UTF-8: {reason}"
-                    ) from None
+                row = _json_object(line, f"{path}:{number}")
+                default_id = f"{Path(path).stem}:{number}"
                 notes = Counter()
                 try:
-                    example = _example(row, f"{Path(path).stem}:{number}", notes)
-                    if example.question in seen:
+                    example = _example(row, default_id, notes)
+                    if example.question in questions:
                         raise _Odd("duplicate question")
                 except _Odd as odd:
                     report.dropped[str(odd)] += 1
                     continue
-                if (
-                    example.id in ids
-                ):  # rubrics are kept by id: a second one must not take the first one's
+                if example.id in ids:  # learned rubrics are stored by id, so ids must differ
                     notes["ids given twice, replaced"] += 1
-                    example = replace(example, id=f"{Path(path).stem}:{number}")
-                seen.add(example.question)
+                    example = replace(example, id=default_id)
+                questions.add(example.question)
                 ids.add(example.id)
                 examples.append(example)
                 report.kept += 1
@@ -101,10 +98,20 @@ def load_examples(path: str | Path) -> tuple[list[Example], Report]:
     return examples, report
 
 
+def _json_object(line: bytes, place: str) -> dict:
+    """The JSON object in a line; ValueError, which names the place, if the line holds none."""
+    try:
+        row = json.loads(line.strip().decode("utf-8-sig"))
+        if not isinstance(row, dict):
+            raise ValueError(f"got {type(row).__name__}")
+    except (ValueError, RecursionError) as error:
+        reason = str(error).replace("line 1 ", "")
+        raise ValueError(f"{place}: line: expected a JSON object in UTF-8: {reason}") from None
+    return row
+
+
 def read_questions(path: str | Path, announce: bool) -> list[Example]:
-    """The questions of a data file. With `announce`, print what was kept and why the rest was
-    dropped.
-    """
+    """The questions of a data file; with `announce`, print the report of load_examples."""
     examples, report = load_examples(path)
     if announce:
         print(report)
@@ -112,12 +119,15 @@ def read_questions(path: str | Path, announce: bool) -> list[Example]:
 
 
 def filter_by_length(
-    examples: list[Example], tokenizer: Tokenizer, room: int, *prompts
+    examples: list[Example],
+    tokenizer: Tokenizer,
+    room: int,
+    *prompts: Callable[[Example], list[tuple[str, str]]] | None,
 ) -> list[Example]:
-    """The examples whose prompts, one for each function in `prompts` (None: skip it), fit into
-    `room` tokens.
+    """The examples whose prompts all fit into `room` tokens; prints how many are dropped.
 
-    Prints how many it drops. Raises ValueError if none is left.
+    `prompts` are functions that make a prompt from an example (None is skipped). Raises ValueError
+    if no example is left.
     """
     kept = []
     for e in examples:
@@ -131,8 +141,8 @@ def filter_by_length(
     return kept
 
 
-_OWN = {"id", "question", "answer", "solution", "rubric", "meta"}
-_PROMISE = {
+_OWN_FIELDS = {"id", "question", "answer", "solution", "rubric", "meta"}
+_RUBRIC_FIELDS = {  # fields of schemas with rubrics: a row that has one should have a rubric
     "rubric",
     "rubrics",
     "Rubrics",
@@ -142,106 +152,118 @@ _PROMISE = {
     "reward_model",
     "prompt",
     "query",
-}  # fields of the schemas with rubrics: a row that has one of them should have a rubric
+}
 
 
 def _example(row: dict, default_id: str, notes: Counter) -> Example:
-    """One row of any schema as an Example. Raises _Odd if it cannot be used; adds to `notes` what
-    is odd in it.
+    """A row of any schema as an Example; counts in `notes` what is odd in it.
+
+    Raises _Odd if the row cannot be used.
     """
-    own, get = row.keys() >= _OWN, row.get
-    reward, ideal, choices, meta = (
-        value if isinstance(value, dict) else {}
-        for value in (
-            get("reward_model"),
-            get("ideal_completions_data"),
-            get("choices"),
-            get("meta"),
-        )
-    )
-    question = _text("question", get("question"), get("query")) or _turns(get("prompt"))
+    is_own = row.keys() >= _OWN_FIELDS
+    reward, ideal = _object(row, "reward_model"), _object(row, "ideal_completions_data")
+    question = _text("question", row.get("question"), row.get("query")) or _chat(row.get("prompt"))
     if not question:
         raise _Odd("empty question")
     answer = _text(
         "answer",
-        get("answer"),
-        get("reference_answer"),
-        get("correct_answer"),
+        row.get("answer"),
+        row.get("reference_answer"),
+        row.get("correct_answer"),
         reward.get("ground_truth"),
     )
     solution = _text(
         "solution",
-        get("solution"),
-        get("support"),
+        row.get("solution"),
+        row.get("support"),
         ideal.get("ideal_completion"),
         answer if "query" in row else "",
     )
     if "answerKey" in row:
-        texts, labels = choices.get("text"), choices.get("label")
-        if not isinstance(texts, list) or not isinstance(labels, list) or len(texts) != len(labels):
-            raise _Odd("choices are not {text: [...], label: [...]}")
-        options = {
-            _text("choices", label): _text("choices", text) for label, text in zip(labels, texts)
-        }
-        key = _text("answerKey", get("answerKey"))
-        answer = options.get(key) or options.get(
-            key.translate(str.maketrans("ABCDE12345", "12345ABCDE"))
-        )
-        if not answer:
-            raise _Odd("answerKey names no choice")
-    else:  # sorted, so that the place of a choice does not tell
-        wrong = {_text("choices", get(f"distractor{n}")) for n in (1, 2, 3)} - {""}
-        options = dict(zip("ABCD", sorted(wrong | {answer}))) if wrong and answer else {}
-    question = "\n".join([question, *(f"{label}) {text}" for label, text in options.items())])
+        options, answer = _labelled_choices(row)
+    else:
+        options = _distractor_choices(row, answer)
+    for label, text in options.items():
+        question += f"\n{label}) {text}"
 
     rubric = None
-    if value := get("rubric") or get("rubrics") or get("Rubrics") or reward.get("rubrics"):
-        rubric = _rubric(value, own, notes)
-    elif not own and row.keys() & _PROMISE:
+    criteria = row.get("rubric") or row.get("rubrics") or row.get("Rubrics")
+    criteria = criteria or reward.get("rubrics")
+    if criteria:
+        rubric = _rubric(criteria, is_own, notes)
+    elif not is_own and row.keys() & _RUBRIC_FIELDS:
         raise _Odd("no rubric")
-    elif not own and not answer:
+    elif not is_own and not answer:
         raise _Odd("neither rubric nor answer")
-    return Example(
-        _text("id", get("id"), get("prompt_id")) or default_id,
-        question,
-        answer,
-        solution,
-        rubric,
-        meta,
-    )
+    id = _text("id", row.get("id"), row.get("prompt_id")) or default_id
+    return Example(id, question, answer, solution, rubric, _object(row, "meta"))
+
+
+def _object(row: dict, name: str) -> dict:
+    """The field of the row if it is an object, else {}."""
+    value = row.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _labelled_choices(row: dict) -> tuple[dict[str, str], str]:
+    """The choices as {label: text}, and the text of the one that answerKey names."""
+    choices = _object(row, "choices")
+    texts, labels = choices.get("text"), choices.get("label")
+    if not isinstance(texts, list) or not isinstance(labels, list) or len(texts) != len(labels):
+        raise _Odd("choices are not {text: [...], label: [...]}")
+    options = {}
+    for label, text in zip(labels, texts):
+        options[_text("choices", label)] = _text("choices", text)
+    key = _text("answerKey", row.get("answerKey"))
+    # A key may be a letter where the labels are digits, or a digit where they are letters.
+    other_key = key.translate(str.maketrans("ABCDE12345", "12345ABCDE"))
+    answer = options.get(key) or options.get(other_key)
+    if not answer:
+        raise _Odd("answerKey names no choice")
+    return options, answer
+
+
+def _distractor_choices(row: dict, answer: str) -> dict[str, str]:
+    """The answer and the distractors as {label: text}; {} if the row has none."""
+    wrong = {_text("choices", row.get(f"distractor{n}")) for n in (1, 2, 3)} - {""}
+    if not wrong or not answer:
+        return {}
+    return dict(zip("ABCD", sorted(wrong | {answer})))  # sorted: the place does not tell the answer
 
 
 def _text(name: str, *values) -> str:
-    """The first value that is not empty, as it stands but for white space around it; a number as
-    JSON writes it (0).
+    """The first value that is not empty, without white space around it; "" if all are empty.
+
+    A number becomes the text that JSON has for it, so 0 is not empty. Raises _Odd, which says
+    `name`, for a list or an object.
     """
     for value in values:
         if isinstance(value, (list, dict)):
             raise _Odd(f"{name} is not text")
-        text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
-        if (
-            text := text.encode("utf-8", "replace").decode("utf-8").strip()
-        ):  # half a surrogate pair becomes "?"
+        if value is None:
+            continue
+        text = value if isinstance(value, str) else json.dumps(value)
+        text = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair becomes "?"
+        text = text.strip()
+        if text:
             return text
     return ""
 
 
-def _turns(prompt) -> str:
-    """A chat as one question. A single turn is the question as it stands; of several, each opens
-    with its role.
-    """
+def _chat(prompt) -> str:
+    """A chat as one question; if the chat has several turns, each opens with its role."""
     if not isinstance(prompt, list):
         return _text("prompt", prompt)
-    turns = [
-        turn for turn in prompt if isinstance(turn, dict) and _text("prompt", turn.get("content"))
-    ]
-    said = [_text("prompt", turn.get("content")) for turn in turns]
-    roles = [_text("role", turn.get("role"), "user").capitalize() for turn in turns]
-    return (
-        said[0]
-        if len(said) == 1
-        else "\n\n".join(f"{role}: {text}" for role, text in zip(roles, said))
-    )
+    turns = []  # (role, text)
+    for turn in prompt:
+        if isinstance(turn, dict):
+            text = _text("prompt", turn.get("content"))
+            if text:
+                turns.append((turn.get("role"), text))
+    roles = [_text("role", role, "user").capitalize() for role, _ in turns]
+    if len(turns) == 1:
+        return turns[0][1]
+    return "\n\n".join(f"{role}: {text}" for role, (_, text) in zip(roles, turns))
 
 
 _PREFIX = re.compile(
@@ -249,15 +271,13 @@ _PREFIX = re.compile(
 )
 
 
-def _rubric(value, own: bool, notes: Counter) -> Rubric:
-    """A list of criteria, or JSON text of one, as a Rubric that reads "weight Category:
-    description".
+def _rubric(value, is_own: bool, notes: Counter) -> Rubric:
+    """A Rubric from a list of criteria, or from text that holds such a list in JSON.
 
-    A criterion without a weight weighs 1 (-1 if its text calls it a pitfall); one of weight 0 or
-    without text is left out. One without a category gets it from its weight. Where category and
-    sign disagree both stay as written: changing either may turn the meaning round. Such rubrics,
-    those of more than 25 criteria (RubricHub reaches 42) and those without an Essential one are fit
-    to read, but parse_rubric would refuse them: the notes count them.
+    parse_rubric would refuse some of these rubrics, which are fit to read all the same: those whose
+    categories disagree with the signs of their weights, those of more than 25 criteria (RubricHub
+    has up to 42) and those without an Essential criterion. `notes` counts them. Raises _Odd if no
+    criterion can be used.
     """
     if isinstance(value, str):
         value = _rubric_json(value, notes)
@@ -265,30 +285,9 @@ def _rubric(value, own: bool, notes: Counter) -> Rubric:
         raise _Odd("rubric is not a list")
     criteria = []
     for item in value:
-        item = {"description": item} if isinstance(item, str) else item
-        if not isinstance(item, dict):
-            raise _Odd("a criterion is not an object")
-        text = _text(
-            "criterion", item.get("description"), item.get("criterion"), item.get("rubric_item")
-        )
-        text, category, weight = " ".join(text.split()), "", item.get("weight", item.get("points"))
-        if prefix := _PREFIX.match(text):
-            category = prefix[1].capitalize().replace("Negative", "Pitfall")
-            text = text[prefix.end() :]
-        if weight is None or weight == "":
-            notes["criteria without a weight"] += 1
-            weight = -1 if category == "Pitfall" else 1
-        try:
-            weight = weight if isinstance(weight, bool) else float(weight)
-            if not text or weight == 0:
-                notes["criteria left out, without text or of weight 0"] += 1
-                continue
-            category = category or Criterion("", text, weight).category
-            title = " ".join(_text("title", item.get("title"), item.get("type"), category).split())
-            check = _text("check", item.get("check")) if own else ""
-            criteria.append(Criterion(title, f"{category}: {text}", weight, check))
-        except (TypeError, ValueError, OverflowError):
-            raise _Odd("a criterion's weight or check is not valid") from None
+        criterion = _criterion(item, is_own, notes)
+        if criterion:
+            criteria.append(criterion)
     if not criteria:
         raise _Odd("no usable criterion")
     rubric = Rubric(tuple(criteria))
@@ -299,16 +298,56 @@ def _rubric(value, own: bool, notes: Counter) -> Rubric:
     return rubric
 
 
-def _rubric_json(text: str, notes: Counter) -> list:
-    """The first array of criteria in a text that a model may have written around it ("Here it is
-    [1]: [{...}]").
+def _criterion(item, is_own: bool, notes: Counter) -> Criterion | None:
+    """A Criterion from an object or a text; None if it has no text or the weight 0.
 
-    Where it does not parse, each backslash that is not surely an escape becomes a plain one (LaTeX,
-    not escaped). What is cut off is not mended: a rubric without its tail has lost its pitfalls.
+    Without a weight it weighs 1, or -1 if its text calls it a pitfall. Without a category it gets
+    the category that fits its weight. A category and a sign that disagree both stay as they are:
+    a change of either might reverse the meaning. Only this project's rows (`is_own`) have checks.
     """
-    mended = re.sub(
-        r'\\(["\\/n]|u[0-9a-fA-F]{4})|\\', lambda match: match[0] if match[1] else r"\\", text
+    if isinstance(item, str):
+        item = {"description": item}
+    if not isinstance(item, dict):
+        raise _Odd("a criterion is not an object")
+    text = _text(
+        "criterion", item.get("description"), item.get("criterion"), item.get("rubric_item")
     )
+    text = " ".join(text.split())
+    category = ""
+    prefix = _PREFIX.match(text)
+    if prefix:
+        category = prefix[1].capitalize().replace("Negative", "Pitfall")
+        text = text[prefix.end() :]
+    weight = item.get("weight", item.get("points"))
+    if weight is None or weight == "":
+        notes["criteria without a weight"] += 1
+        weight = -1 if category == "Pitfall" else 1
+    try:
+        if not isinstance(weight, bool):  # Criterion refuses true and false
+            weight = float(weight)
+        if not text or weight == 0:
+            notes["criteria left out, without text or of weight 0"] += 1
+            return None
+        category = category or Criterion("", text, weight).category
+        title = " ".join(_text("title", item.get("title"), item.get("type"), category).split())
+        check = _text("check", item.get("check")) if is_own else ""
+        return Criterion(title, f"{category}: {text}", weight, check)
+    except (TypeError, ValueError, OverflowError):
+        raise _Odd("a criterion's weight or check is not valid") from None
+
+
+def _rubric_json(text: str, notes: Counter) -> list:
+    """The first array of criteria in the text of a model: "Here it is [1]: [{...}]".
+
+    If no array parses, backslashes that may be no escape (LaTeX) are escaped, and the text is tried
+    again. A rubric that is cut off is not mended, because its last criteria, the pitfalls, are
+    lost. Raises _Odd if there is no such array.
+    """
+
+    def escaped(match: re.Match) -> str:
+        return match[0] if match[1] else r"\\"
+
+    mended = re.sub(r'\\(["\\/n]|u[0-9a-fA-F]{4})|\\', escaped, text)
     for attempt in (text, mended):
         for start in re.finditer(r"\[\s*\{", attempt):
             try:
@@ -316,6 +355,7 @@ def _rubric_json(text: str, notes: Counter) -> list:
             except (ValueError, RecursionError):
                 continue
             if value[0].keys() & {"description", "criterion", "rubric_item"}:
-                notes["rubrics with bad escapes mended"] += attempt != text
+                if attempt != text:
+                    notes["rubrics with bad escapes mended"] += 1
                 return value
     raise _Odd("rubric is not a JSON array of criteria")

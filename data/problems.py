@@ -18,7 +18,7 @@ from data.relations import Form, forms, is_workable
 
 DEFAULT_VALUES = tuple(range(2, 13))  # of a quantity for which the law names no others
 
-# {unit: (smaller unit, how many make one)}: a conversion question states a value in the smaller.
+# {unit: (smaller unit, how many make one)}; conversion questions state values in the smaller unit.
 SMALLER = {
     "kg": ("g", 1000),
     "m": ("cm", 100),

@@ -146,29 +146,37 @@ def load_ranks(path: str | os.PathLike) -> dict[bytes, int]:
     with open(path, "rb") as file:
         lines = file.read().splitlines()
     for i, line in enumerate(lines):
-
-        def problem(expected):
-            return ValueError(f"{path}, line {i + 1}: expected {expected}, got {line[:60]!r}")
-
-        fields = line.split()
-        if len(fields) != 2:
-            raise problem(f"'base64 rank', such as '{base64.b64encode(b' the').decode()} {i}'")
         try:
-            token = base64.b64decode(fields[0], validate=True)
-        except binascii.Error as error:
-            raise problem("a token in base64") from error
-        if fields[1] != str(i).encode():
-            raise problem(f"rank {i}, as ranks count up from 0")
-        if token in ranks:
-            raise problem("a token that is not on an earlier line")
-        if i < 256 and token != bytes([i]):
-            raise problem(f"the byte {i}, as the 256 bytes come first")
+            token = _read_token(line, i)
+            if token in ranks:
+                raise ValueError("a token that is not on an earlier line")
+            if i < 256 and token != bytes([i]):
+                raise ValueError(f"the byte {i}, as the 256 bytes come first")
+        except ValueError as expected:
+            raise ValueError(
+                f"{path}, line {i + 1}: expected {expected}, got {line[:60]!r}"
+            ) from expected
         ranks[token] = i
     if len(ranks) < 256:
         raise ValueError(
             f"{path}, line {len(ranks) + 1}: expected the byte {len(ranks)}, got end of file"
         )
     return ranks
+
+
+def _read_token(line: bytes, rank: int) -> bytes:
+    """The token on the line of this rank; ValueError, which says what was expected."""
+    fields = line.split()
+    if len(fields) != 2:
+        example = base64.b64encode(b" the").decode()
+        raise ValueError(f"'base64 rank', such as '{example} {rank}'")
+    try:
+        token = base64.b64decode(fields[0], validate=True)
+    except binascii.Error as error:
+        raise ValueError("a token in base64") from error
+    if fields[1] != str(rank).encode():
+        raise ValueError(f"rank {rank}, as ranks count up from 0")
+    return token
 
 
 class Tokenizer:
@@ -217,7 +225,7 @@ class Tokenizer:
 
 
 def encode(tokenizer: Tokenizer, sections: list[tuple[str, str]]) -> list[int]:
-    """The token ids of (section, text) pairs: for each the section's special token, then its text."""
+    """The token ids of (section, text) pairs: the section's special token, then the text."""
     ids = []
     for section, text in sections:
         ids.append(tokenizer.id[section])

@@ -36,7 +36,8 @@ def prompt(question, word=""):
 def rollout(model, temperature):
     prompts = [prompt(question) for question in QUESTIONS]
     noise = torch.rand(len(prompts), 6, dtype=torch.float64)  # [B, 6]
-    out = generate(model, prompts, max_new_tokens=6, eos=0, temperature=temperature, noise=noise)
+    eos = WORDS.index("<eos>")
+    out = generate(model, prompts, max_new_tokens=6, eos=eos, temperature=temperature, noise=noise)
     return [completion.ids for completion in out]
 
 
@@ -66,7 +67,7 @@ torch.manual_seed(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
 shape = dict(n_layer=2, n_head=2, n_kv_head=2, head_dim=16, n_embd=32, mlp_width=64)
 student = GPT(GPTConfig(len(WORDS), max_seq_len=16, **shape))
 optimizer = torch.optim.AdamW(student.parameters(), lr=0.003)
-for step in range(200):  # stage 0: a wrong belief, and to follow rubrics; none names RIGHT[i]
+for step in range(200):  # stage 0: a wrong belief; and to follow rubrics, never the right one
     losses = []
     for i, question in enumerate(QUESTIONS):
         belief, named = RIGHT[i - 1], RIGHT[i - 1 - step % 4]

@@ -13,6 +13,7 @@ import json
 import platform
 import sys
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from rubrics import Example, Rubric, grade, key_relations, prompt, usable_rubric
 from trainer.checkpoints import is_up_to_date, load, load_model
 from trainer.command_line import exit_code, settings_from, settings_parser
 from trainer.processes import device_of, join_processes, rank_and_size, wait_for_all
+from trainer.settings import Settings
 
 GROUPS = (
     "known laws",
@@ -39,6 +41,8 @@ GROUPS = (
     "hard: unseen two-step, known",
     "hard: unseen two-step, new",
 )
+SEEN = GROUPS[:2]  # their phrasings occur in training
+TRAINED = ("base", "stage1", "stage2")
 
 
 def group_of(e: Example) -> str:
@@ -53,51 +57,36 @@ def answer_all(
     model: GPT,
     tokenizer: Tokenizer,
     examples: list[Example],
-    settings,
-    rubrics=None,
-    note="",
-    solutions=False,
+    settings: Settings,
+    rubrics: dict[str, Rubric] | None = None,
+    solutions: bool = False,
+    note: str = "",
 ) -> list[dict]:
-    """Greedy answers to the questions, a dict each.
-
-    Its keys: id, group, kind, text, correct, score, truncated, length.
+    """Greedy answers, a dict each: id, group, kind, text, correct, score, truncated, length.
 
     `rubrics` (by question id) puts a rubric into the context, `solutions` the reference solution.
-    `score` is the reference rubric's RaR score.
+    `score` is the reference rubric's RaR score, `length` is in tokens.
     """
-    prompts = [
-        encode(
-            tokenizer,
-            prompt(
-                e.question,
-                rubric=rubrics[e.id] if rubrics else None,
-                solution=e.solution if solutions else "",
-            ),
-        )
-        for e in examples
-    ]
-    return [
-        {
-            "id": e.id,
-            "group": group_of(e),
-            "kind": e.meta["kind"],
-            "text": text,
-            "truncated": truncated,
-            "correct": correct(text, e.answer),
-            "score": grade(e.rubric, text),
-            "length": length,
-        }
-        for e, (text, truncated, length) in zip(
-            examples, greedy(model, tokenizer, prompts, settings, note)
-        )
-    ]
+    prompts = []
+    for e in examples:
+        rubric = rubrics[e.id] if rubrics else None
+        sections = prompt(e.question, rubric=rubric, solution=e.solution if solutions else "")
+        prompts.append(encode(tokenizer, sections))
+    answers = greedy(model, tokenizer, prompts, settings, note)
+    rows = []
+    for e, (text, truncated, length) in zip(examples, answers):
+        row = {"id": e.id, "group": group_of(e), "kind": e.meta["kind"], "text": text}
+        row |= {"truncated": truncated, "correct": correct(text, e.answer)}
+        row |= {"score": grade(e.rubric, text), "length": length}
+        rows.append(row)
+    return rows
 
 
 def judge_rubrics(written: list[dict], examples: list[Example]) -> tuple[dict, dict[str, Rubric]]:
     """Stage I's measures by group, and the rubrics for a teacher by question id.
 
-    valid: the text parses. key: its Essential criteria demand exactly the relations of the
-    reference rubric.
+    valid: the share of texts that parse. key: the share whose Essential criteria demand exactly the
+    relations of the reference rubric.
     """
     groups, usable = defaultdict(lambda: {"valid": [], "key": []}), {}
     for row, e in zip(written, examples):
@@ -105,74 +94,72 @@ def judge_rubrics(written: list[dict], examples: list[Example]) -> tuple[dict, d
         right = not row["problem"] and key_relations(usable[e.id]) == key_relations(e.rubric)
         groups[group_of(e)]["valid"].append(not row["problem"])
         groups[group_of(e)]["key"].append(right)
-    return {
-        g: {name: mean(values) for name, values in v.items()} for g, v in groups.items()
-    }, usable
+    shares = {}
+    for group, measures in groups.items():
+        shares[group] = {name: mean(values) for name, values in measures.items()}
+    return shares, usable
 
 
-def mean(values) -> float:
+def mean(values: Iterable[float]) -> float:
+    """The mean, or NaN of nothing."""
     values = list(values)
     return sum(values) / len(values) if values else float("nan")
 
 
 def by_group(rows: list[dict], name: str) -> dict[str, float]:
-    return {g: mean(r[name] for r in rows if r["group"] == g) for g in GROUPS}
+    """The mean of a measure in each group."""
+    return {group: mean(r[name] for r in rows if r["group"] == group) for group in GROUPS}
 
 
-def evaluate(out: Path, settings) -> dict:
+def by_kind(rows: list[dict]) -> dict[str, dict[str, float]]:
+    """Accuracy by the kind of question, in the groups of seen phrasing."""
+    found = {}
+    for group in SEEN:
+        kinds = defaultdict(list)
+        for row in rows:
+            if row["group"] == group:
+                kinds[row["kind"]].append(row["correct"])
+        found[group] = {kind: mean(kinds[kind]) for kind in sorted(kinds)}
+    return found
+
+
+def evaluate(out: Path, settings: Settings) -> dict:
     """All measures of a finished run. Raises ValueError if a stage is missing or unfinished."""
     made = load(out / "stage2.pt")["settings"]  # what the run was, whatever the flags say now
     settings = replace(settings, **made)
     tokenizer, device = read_tokenizer(out), device_of(settings)
-    models = {
-        name: load_model(out / f"{name}.pt", device).eval() for name in ("base", "stage1", "stage2")
-    }
-    examples = [
-        e
-        for name in ("known", "new", "hard")
-        for e in load_examples(out / "data" / f"test_{name}.jsonl")[0]
-    ]
+    base, writer, student = (load_model(out / f"{name}.pt", device).eval() for name in TRAINED)
+    examples = []
+    for name in ("known", "new", "hard"):
+        examples += load_examples(out / "data" / f"test_{name}.jsonl")[0]
     reference = {e.id: e.rubric for e in examples}
-    written = {
-        name: write_rubrics(models[name], tokenizer, examples, settings)
-        for name in ("base", "stage1")
-    }
-    stage1 = {name: judge_rubrics(rows, examples)[0] for name, rows in written.items()}
-    learned = judge_rubrics(written["stage1"], examples)[1]
+    written = write_rubrics(base, tokenizer, examples, settings)
+    stage1 = {"base": judge_rubrics(written, examples)[0]}
+    written = write_rubrics(writer, tokenizer, examples, settings)
+    stage1["stage1"], learned = judge_rubrics(written, examples)
+
+    def ask(model: GPT, rubrics: dict[str, Rubric] | None, note: str) -> list[dict]:
+        return answer_all(model, tokenizer, examples, settings, rubrics, note=note)
+
     answers = {
-        "base": answer_all(models["base"], tokenizer, examples, settings, note="base"),
-        "teacher, reference rubric": answer_all(
-            models["base"], tokenizer, examples, settings, reference, "teacher"
-        ),
-        "teacher, learned rubric": answer_all(
-            models["base"], tokenizer, examples, settings, learned, "teacher"
-        ),
-        "student": answer_all(models["stage2"], tokenizer, examples, settings, note="student"),
+        "base": ask(base, None, "base"),
+        "teacher, reference rubric": ask(base, reference, "teacher"),
+        "teacher, learned rubric": ask(base, learned, "teacher"),
+        "student": ask(student, None, "student"),
     }
+    threads = torch.get_num_threads()
     return {
         "settings": made,
-        "parameters": count_parameters(models["base"]),
-        "machine": f"{platform.machine()}, {device}, torch {torch.__version__}, "
-        f"{torch.get_num_threads()} threads",
-        "questions": {g: sum(group_of(e) == g for e in examples) for g in GROUPS},
+        "parameters": count_parameters(base),
+        "machine": f"{platform.machine()}, {device}, torch {torch.__version__}, {threads} threads",
+        "questions": {group: sum(group_of(e) == group for e in examples) for group in GROUPS},
         "accuracy": {name: by_group(rows, "correct") for name, rows in answers.items()},
         "score": {name: by_group(rows, "score") for name, rows in answers.items()},
         "truncated": {name: mean(r["truncated"] for r in rows) for name, rows in answers.items()},
         "length": {name: mean(r["length"] for r in rows) for name, rows in answers.items()},
-        "kinds": {
-            name: {
-                g: {
-                    k: mean(r["correct"] for r in rows if (r["group"], r["kind"]) == (g, k))
-                    for k in sorted({r["kind"] for r in rows if r["group"] == g})
-                }
-                for g in ("known laws", "new laws")
-            }
-            for name, rows in answers.items()
-        },
+        "kinds": {name: by_kind(rows) for name, rows in answers.items()},
         "stage1": stage1,
-        "seconds": {
-            stage: seconds_of(out / f"{stage}.jsonl") for stage in ("base", "stage1", "stage2")
-        },
+        "seconds": {stage: seconds_of(out / f"{stage}.jsonl") for stage in TRAINED},
         "answers": answers,
     }
 
@@ -186,41 +173,36 @@ def seconds_of(log: Path) -> float:
 def rows(runs: list[dict]) -> list[dict]:
     """The table that train.sh ends with, in two parts, in percent.
 
-    {"title", "columns", "counted", "rows": [{"label", "n", "cells": [[mean, standard
-    deviation]]}]}; a single run has no deviation (None), and n is the number of questions where it
-    is known.
+    A part is {"title", "columns", "counted", "rows": [{"label", "n", "cells"}]}. A cell is [mean,
+    standard deviation], the latter None for a single run; n is the number of questions, if known.
     """
 
-    def row(label, columns, value, n=None):
-        return {
-            "label": label,
-            "n": n,
-            "cells": [spread([100 * value(run, c) for run in runs]) for c in columns],
-        }
+    def row(label: str, columns: Iterable[str], value: Callable, n: int | None = None) -> dict:
+        cells = [spread([100 * value(run, c) for run in runs]) for c in columns]
+        return {"label": label, "n": n, "cells": cells}
 
     columns, models = list(runs[0]["accuracy"]), {"base": "base", "stage1": "stage I"}
-    answers = [
-        row(g, columns, lambda run, c: run["accuracy"][c][g], runs[0]["questions"][g])
-        for g in GROUPS
-    ]
-    answers += [
-        row(f"  {g}, {kind}", columns, lambda run, c: run["kinds"][c][g][kind])
-        for g in GROUPS[:2]
-        for kind in runs[0]["kinds"]["base"][g]
-    ]
-    answers += [
-        row(f"rubric score, {g}", columns, lambda run, c: run["score"][c][g]) for g in GROUPS[:2]
-    ]
-    written = [
-        row(f"{g}: {label}", models, lambda run, m: run["stage1"][m][g][name])
-        for g in GROUPS[:2]
-        for name, label in (("valid", "valid"), ("key", "right key criteria"))
-    ]
+    answers, written = [], []
+    for group in GROUPS:
+        n = runs[0]["questions"][group]
+        answers.append(row(group, columns, lambda run, c: run["accuracy"][c][group], n))
+    for group in SEEN:
+        for kind in runs[0]["kinds"]["base"][group]:
+            label = f"  {group}, {kind}"
+            answers.append(row(label, columns, lambda run, c: run["kinds"][c][group][kind]))
+    for group in SEEN:
+        label = f"rubric score, {group}"
+        answers.append(row(label, columns, lambda run, c: run["score"][c][group]))
+    for group in SEEN:
+        for name, words in (("valid", "valid"), ("key", "right key criteria")):
+            label = f"{group}: {words}"
+            written.append(row(label, models, lambda run, m: run["stage1"][m][group][name]))
+    names = list(models.values())
     return [
         {"title": "accuracy, %", "columns": columns, "counted": True, "rows": answers},
         {
             "title": "stage I: greedy rubrics, %",
-            "columns": list(models.values()),
+            "columns": names,
             "counted": False,
             "rows": written,
         },
@@ -230,25 +212,34 @@ def rows(runs: list[dict]) -> list[dict]:
 def table(runs: list[dict]) -> str:
     """The same as text; of several runs (seeds) the mean ± standard deviation."""
 
-    def line(label, n, cells):
-        texts = (
-            f"{middle:14.1f}" if spread is None else f"{middle:8.1f} ± {spread:3.1f}"
-            for middle, spread in cells
-        )
-        return (f"{label:39}" if n is None else f"{label:34}{n:5}") + "".join(texts)
+    def line(label: str, n: int | None, cells: list) -> str:
+        text = f"{label:39}" if n is None else f"{label:34}{n:5}"
+        for middle, deviation in cells:
+            text += f"{middle:14.1f}" if deviation is None else f"{middle:8.1f} ± {deviation:3.1f}"
+        return text
 
     answers, written = rows(runs)
-    heads = [c.partition(", ") for c in answers["columns"]]
-    lines = [
-        f"{answers['title']:39}" + "".join(f"{name:>14}" for name, _, _ in heads),
-        f"{'':34}{'n':>5}"
-        + "".join(f"{context.replace('rubric', 'rubr.'):>14}" for _, _, context in heads),
-        *(line(**row) for row in answers["rows"]),
-        "",
-        f"{written['title']:39}" + "".join(f"{c:>14}" for c in written["columns"]),
-        *(line(**row) for row in written["rows"]),
-    ]
-    return "\n".join(lines)
+    names, contexts = f"{answers['title']:39}", f"{'':34}{'n':>5}"
+    for column in answers["columns"]:
+        name, _, context = column.partition(", ")
+        names += f"{name:>14}"
+        contexts += f"{context.replace('rubric', 'rubr.'):>14}"
+    lines = [names, contexts] + [line(**row) for row in answers["rows"]]
+    lines += ["", f"{written['title']:39}" + "".join(f"{c:>14}" for c in written["columns"])]
+    return "\n".join(lines + [line(**row) for row in written["rows"]])
+
+
+def results_of(out: Path, settings: Settings) -> dict:
+    """results.json of a finished run, made now unless it is up to date."""
+    path, checkpoints = out / "results.json", [out / f"{stage}.pt" for stage in TRAINED]
+    done = all(map(Path.exists, checkpoints)) and is_up_to_date(path, *checkpoints)
+    wait_for_all()  # with several processes: all must have looked before the first writes
+    if not done:
+        results = evaluate(out, settings)
+        if rank_and_size()[0] == 0:
+            write_lines(path, [json.dumps(results, ensure_ascii=False, indent=1)])
+        wait_for_all()
+    return read_json(path)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -292,19 +283,7 @@ def main(arguments: list[str] | None = None) -> int:
             runs = [read_json(folder / "results.json") for folder in args.summary]
         else:
             join_processes(settings)
-            checkpoints = [out / f"{stage}.pt" for stage in ("base", "stage1", "stage2")]
-            done = all(map(Path.exists, checkpoints)) and is_up_to_date(
-                out / "results.json", *checkpoints
-            )
-            wait_for_all()
-            if not done:
-                results = evaluate(out, settings)
-                if rank_and_size()[0] == 0:
-                    write_lines(
-                        out / "results.json", [json.dumps(results, ensure_ascii=False, indent=1)]
-                    )
-                wait_for_all()
-            runs = [read_json(out / "results.json")]
+            runs = [results_of(out, settings)]
         print(table(runs))
         for run in runs:
             minutes = [f"{stage} {s / 60:.1f} min" for stage, s in run["seconds"].items()]

@@ -126,7 +126,7 @@ def set_advantages(rollouts: list[Rollout], rewards: list[float], group_size: in
         group = rewards[start : start + group_size]
         mean = sum(group) / len(group)
         std = (sum((reward - mean) ** 2 for reward in group) / len(group)) ** 0.5
-        equal = max(group) == min(group)
+        equal = max(group) - min(group) < 1e-6  # rewards that differ by rounding alone are equal
         silent += equal
         for r, reward in zip(rollouts[start : start + group_size], group):
             r.advantage = 0.0 if equal else (reward - mean) / std

@@ -7,6 +7,7 @@
 Student and teacher score the same tokens: `completion_hidden` reads both from the same ids.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -198,6 +199,7 @@ def update(
     `loss_fn` turns a micro-batch into its loss and measures {name: [N]}, as the three above do.
     The sum over micro-batches is divided by the completion tokens of the whole step. So the size of
     a micro-batch changes nothing, and every token weighs the same, in a long answer or a short one.
+    Raises FloatingPointError, before the weights change, for a loss or gradient that is not finite.
     """
     rollouts = [r for r in rollouts if r.completion]
     num_tokens = sum(sum(r.weights) if r.weights else len(r.completion) for r in rollouts)
@@ -214,7 +216,10 @@ def update(
     parts = gather([sums])
     sums = {name: sum(part.get(name, 0.0) for part in parts) for name in max(parts, key=len)}
     if num_tokens:
-        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0).item()
+        if not math.isfinite(sums["loss"] + norm):
+            raise FloatingPointError(f"loss {sums['loss']:g}, gradient norm {norm:g}")
+        sums["grad_norm"] = norm
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()

@@ -59,7 +59,13 @@ def restore(path: Path, state: State, wanted: dict) -> None:
 
 
 def checkpoint(path: Path, state: State, steps: int, wanted: dict) -> None:
-    """Write what `restore` reads; of a finished run the weights alone."""
+    """Write what `restore` reads; of a finished run the weights alone.
+
+    Raises ValueError for weights that are not finite: the checkpoint before them stays.
+    """
+    if not all(p.isfinite().all() for p in state.student.parameters()):
+        stage = path.stem
+        raise ValueError(diverged(stage, state.step - 1, "weights are not finite", path))
     content = {
         "step": state.step,
         "steps": steps,
@@ -74,6 +80,19 @@ def checkpoint(path: Path, state: State, steps: int, wanted: dict) -> None:
         content["best"] = state.best
     if rank_and_size()[0] == 0:
         save(path, content)
+
+
+def diverged(stage: str, step: int, what: str, path: Path) -> str:
+    """What a person reads when a number of a step is not finite."""
+    rate = "--base-lr" if stage == "base" else "--lr"
+    kept = f"; {path} keeps the last good step" if path.exists() else ""
+    return f"{stage}, step {step}: {what}: try a lower {rate} or a higher --temperature{kept}"
+
+
+NOTHING_LEARNED = (
+    "{stage}: there was no gradient so far, so nothing is learned: every group of answers has equal "
+    "rewards, or the teacher sees no more than the student"
+)
 
 
 def keep_best(state: State, scores: dict[str, float]) -> None:
@@ -101,7 +120,8 @@ def train(
     Everything random in a step comes from (seed, stage, step), so a killed run goes on to the same
     bits. With `validate`, from the student to {name: score}, the run ends with the weights of the
     best mean score, the earliest of equals.
-    Raises ValueError for a checkpoint of other settings, or without `resume` for any.
+    Raises ValueError for a checkpoint of other settings, or without `resume` for any, and when a
+    number of a step is not finite.
     """
     path, log, rank = out / f"{stage}.pt", out / f"{stage}.jsonl", rank_and_size()[0]
     wanted, optimizers = settings.of(stage), state.optimizers
@@ -118,7 +138,7 @@ def train(
     if rank == 0:  # forget what was logged after the checkpoint
         done = log.read_text(encoding="utf-8").split("\n")[: state.step] if state.step else []
         write_lines(log, done)
-    saved = time.monotonic()
+    saved, has_learned = time.monotonic(), state.step > 0
     bar = tqdm(range(state.step, steps), stage, initial=state.step, total=steps, mininterval=1)
     with open(log if rank == 0 else os.devnull, "a", encoding="utf-8") as file:
         for step in bar:
@@ -126,8 +146,16 @@ def train(
             for optimizer, own_rates in zip(optimizers, rates):
                 for group, rate in zip(optimizer.param_groups, own_rates):
                     group["lr"] = rate * rate_factor(step, steps, warmup)
-            row = {"step": step, "lr": optimizers[0].param_groups[0]["lr"], **take_step(step)}
+            row = {"step": step, "lr": optimizers[0].param_groups[0]["lr"]}
+            try:
+                row |= take_step(step)
+            except FloatingPointError as error:
+                raise ValueError(diverged(stage, step, str(error), path)) from None
             state.step = step + 1
+            if row.get("grad_norm", 1.0) > 1e-6:
+                has_learned = True
+            elif state.step == min(5, steps) and not has_learned:
+                bar.write(NOTHING_LEARNED.format(stage=stage), file=sys.stderr)
             seconds = time.perf_counter() - began
             row["seconds"], row["tokens_per_s"] = seconds, row["tokens"] / seconds
             row["peak_mb"] = peak_mb(state.student)

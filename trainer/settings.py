@@ -100,8 +100,11 @@ class Settings:
             value, flag = getattr(self, name), f"--{name.replace('_', '-')}"
             if value > 1:
                 raise ValueError(f"{flag}: expected a number from 0 to 1, got {value}")
-        if self.temperature == 0:
-            raise ValueError("--temperature: expected more than 0: the loss divides by it")
+        if self.temperature < 0.01:
+            raise ValueError(
+                f"--temperature: expected at least 0.01, as logits are divided by it, "
+                f"got {self.temperature}"
+            )
         if (self.clip_mode == "none") != (self.clip == 0):
             raise ValueError(f"--clip {self.clip} and --clip-mode {self.clip_mode} need each other")
         if self.max_new_tokens >= self.max_seq_len:

@@ -58,7 +58,7 @@ def open_run(out: Path, settings: Settings) -> Run:
     return Run(settings, tokenizer, base, writer, student)
 
 
-# --------------------------------------------------------------------------------- token by token
+# ----------------------------------------------------------------------------------- token by token
 def prompt_ids(run: Run, question: str, **context) -> list[int]:
     """The ids of a prompt: the question, and the rubric or solution in `context`."""
     return encode(run.tokenizer, prompt(question, **context))
@@ -141,7 +141,7 @@ def strip(run: Run, question: str, rubric: Rubric, ids: list[int]) -> list[dict]
     return rows
 
 
-# -------------------------------------------------------------- which criterion moves which token
+# ---------------------------------------------------------------- which criterion moves which token
 def attribute(score: Score, criteria: tuple) -> dict[str, torch.Tensor]:
     """How each of C criteria moves each of n tokens: "whole" [M, n], "left out", "alone" [C, M, n].
 
@@ -326,7 +326,7 @@ def right_and_wrong(
     }
 
 
-# ------------------------------------------------------------------------------ one question alone
+# ------------------------------------------------------------------------------- one question alone
 def greedy_answers(run: Run, model: GPT, questions: list[str]) -> list[list[int]]:
     """The ids of a model's greedy answers to questions."""
     completions = generate(

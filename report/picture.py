@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from textwrap import wrap
 
-from report.page import BINS, level, num, rubric_text, shown
+from report.markup import BINS, level, num, rubric_text, shown
 
 SHADES = (("#ffffff", "#1a1d21"), ("#e2edf9", "#1a1d21"), ("#bcd6f0", "#1a1d21"), ("#86b6e2", "#10151a"),
           ("#2c6cb0", "#ffffff"), ("#0b3a75", "#ffffff"))      # background and text, as in page.css on white

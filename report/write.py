@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data.files import write_lines
 from data.load import load_examples
-from report import explain, page, panels
+from report import explain, page, panels, terminal
 from rubrics import Rubric, parse_rubric
 from trainer.checkpoints import is_up_to_date
 from trainer.processes import rank_and_size, wait_for_all
@@ -101,5 +101,5 @@ def explain_one(
         question, rubric = chosen.question, chosen.rubric
     report = panels.tidy({"examples": [explain.explain(run, question, rubric)]})
     write_page(out, "explain", report)
-    print(page.terminal(report, color or sys.stdout.isatty()))
+    print(terminal.terminal(report, color or sys.stdout.isatty()))
     print(f"\npage: {out / 'explain.html'}")

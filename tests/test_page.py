@@ -27,7 +27,7 @@ from data.sources import noisy_rubric
 from data.tokenizer import Tokenizer, encode, read_tokenizer, train_bpe
 from loss import token_divergence
 from model import generate
-from report import explain, page, panels, picture, write
+from report import explain, markup, page, panels, picture, terminal, write
 from rubrics import Criterion, Example, Rubric, prompt
 from trainer.checkpoints import load, save
 from trainer.settings import Settings
@@ -600,9 +600,9 @@ def test_no_number_is_typed_into_the_text(report):
     def keep(value):
         return ({k: keep(v) for k, v in value.items()} if isinstance(value, dict) else [keep(v) for v in value]
                               if isinstance(value, list) else re.sub(r"\d", "", value)
-                              if isinstance(value, str) and value not in page.NAMES else value)
+                              if isinstance(value, str) and value not in markup.NAMES else value)
     changed = keep({k: v for k, v in changed.items() if k != "runs"}) | {"runs": changed["runs"]}
-    bins = {f"{b:g}" for b in page.BINS}
+    bins = {f"{b:g}" for b in markup.BINS}
     words = " ".join(Reader(re.sub("<svg.*?</svg>", "", page.page(changed), flags=re.S)).text)
     numbers = set(re.findall(r"(?<![\w.])\d+(?:\.\d+)?", words.replace("Stage 0", "")))
     assert {n for n in numbers if float(n)} <= bins
@@ -644,18 +644,18 @@ def test_text_can_be_read_on_every_shade_and_shades_differ_in_lightness_alone():
         colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block))
         def contrast(a, b):
             return (max(x := (luminance(a) + 0.05, luminance(b) + 0.05)) / min(x))
-        pairs = [(f"c{i}", f"t{i}") for i in range(len(page.BINS) + 1)]
+        pairs = [(f"c{i}", f"t{i}") for i in range(len(markup.BINS) + 1)]
         pairs += [(back, front) for back in ("paper", "card") for front in ("ink", "soft", "accent", "good", "bad")]
         found = {pair: contrast(*(colours[name] for name in pair)) for pair in pairs}
         assert {pair: c for pair, c in found.items() if c < 4.5} == {}
-        light = [luminance(colours[f"c{i}"]) for i in range(len(page.BINS) + 1)]
+        light = [luminance(colours[f"c{i}"]) for i in range(len(markup.BINS) + 1)]
         assert light in (sorted(light), sorted(light, reverse=True)) and len(set(light)) == len(light)
 
 
 def test_shades_follow_the_bins():
-    assert [page.level(x) for x in (0, 0.02, -0.02, 0.1, 0.99, 1, -50)] == [0, 1, 1, 2, 3, 4, 5]
-    assert len(page.SHELL_SHADES) == len(page.BINS) + 1
-    assert page.num(-0.0001) == "0.00" and page.num(-1.5) == "−1.50" and page.num(None) == "–"
+    assert [markup.level(x) for x in (0, 0.02, -0.02, 0.1, 0.99, 1, -50)] == [0, 1, 1, 2, 3, 4, 5]
+    assert len(terminal.SHELL_SHADES) == len(markup.BINS) + 1
+    assert markup.num(-0.0001) == "0.00" and markup.num(-1.5) == "−1.50" and markup.num(None) == "–"
 
 
 # ----------------------------------------------------------------------------- what the page says of a report by hand
@@ -973,7 +973,7 @@ def test_every_text_of_others_is_escaped_everywhere():
 
 def test_the_terminal_by_hand():
     made = by_hand()
-    text = page.terminal({"examples": made["examples"][:1]}, False)
+    text = terminal.terminal({"examples": made["examples"][:1]}, False)
     assert text.split("\n") == [
         "The student reads:", "  Q1?", "The teacher reads in addition:", "  5 Essential: first", "  -2 Pitfall: second", "",
         "Answer (base, sampled). Before training: divergence 0.737 nats per token", "  x = 9",
@@ -988,9 +988,9 @@ def test_the_terminal_by_hand():
         "       1.00      1.33  Essential: first ('x' 1.20)", "      −1.17     −1.50  Pitfall: second ('x' −1.40)",
         "       0.83            the whole rubric", "       0.00            control, added: Control one",
         "      −0.05            control, added: Control two"]
-    loud = page.terminal({"examples": made["examples"][:1]}, True).split("\n")
+    loud = terminal.terminal({"examples": made["examples"][:1]}, True).split("\n")
     def back(i):
-        return f"\x1b[48;5;{page.SHELL_SHADES[i][0]}m\x1b[38;5;{page.SHELL_SHADES[i][1]}m"
+        return f"\x1b[48;5;{terminal.SHELL_SHADES[i][0]}m\x1b[38;5;{terminal.SHELL_SHADES[i][1]}m"
     assert loud[7] == f"  x{back(2)} = \x1b[0m{back(4)}9\x1b[0m"
     assert loud[-1] == "shades, nats from:  below 0.02  " + " ".join(
         f"{back(i)} {edge} \x1b[0m" for i, edge in enumerate(("0.02", "0.1", "0.3", "1", "3"), 1))
@@ -1030,11 +1030,11 @@ def test_the_picture_has_the_tokens_in_order_and_every_number_is_of_the_json(rep
     wanted = ['<i x="1">&', "⏎", "·", *("".join(c if c.isprintable() else "·" for c in t["text"]) for t in tokens[3:])]
     assert cells[::2] == cells[1::2] == wanted
     shares = [words for *_, words, look in texts if look["font-size"] == "11"]
-    probability = {who: [page.num(math.exp(t[who]["logprob"])) for t in tokens] for who in ("before", "teacher")}
+    probability = {who: [markup.num(math.exp(t[who]["logprob"])) for t in tokens] for who in ("before", "teacher")}
     assert shares[::2] == probability["before"] and shares[1::2] == probability["teacher"]
     top = [pair for who in ("before", "teacher") for pair in tokens[1][who]["top"][:3]]
-    said = [e["question"], e["answer"], page.rubric_text(e["rubric"]), *wanted * 2, *shares, "123.46", *(w for w, _ in top),
-            *(page.num(p, 3) for _, p in top), *(f"{b:g}" for b in page.BINS for _ in (0, 1))]
+    said = [e["question"], e["answer"], markup.rubric_text(e["rubric"]), *wanted * 2, *shares, "123.46", *(w for w, _ in top),
+            *(markup.num(p, 3) for _, p in top), *(f"{b:g}" for b in markup.BINS for _ in (0, 1))]
     def numbers(words):
         return Counter(re.findall(r"\d+(?:\.\d+)?", " ".join(words)))
     assert numbers(words for *_, words, _ in texts) == numbers(said)
@@ -1077,7 +1077,7 @@ def test_nothing_of_the_picture_overlaps_or_leaves_it(report, where):
     def meet(a, b):
         return min(a[2], b[2]) - max(a[0], b[0]) > 0.1 and min(a[3], b[3]) - max(a[1], b[1]) > 0.1
     cells = [box for box in boxes if box[5].get("stroke") == "#d3d8de"]
-    assert len(cells) == 2 * len(a["tokens"]) + len(page.BINS) + 1
+    assert len(cells) == 2 * len(a["tokens"]) + len(markup.BINS) + 1
     for parts in (texts, cells):
         assert [(one[4], other[4]) for one, other in combinations(parts, 2) if meet(one, other)] == []
     bars = [box for box in boxes if float(box[5]["height"]) == 11]
@@ -1087,7 +1087,7 @@ def test_nothing_of_the_picture_overlaps_or_leaves_it(report, where):
 def test_the_picture_has_the_shades_of_the_page_and_can_be_read(report):
     css = (Path(page.__file__).parent / "page.css").read_text()
     colours = dict(reversed(re.findall(r"--([ct]\d): (#\w+)", css)))  # the first of a name is by day
-    assert list(picture.SHADES) == [(colours[f"c{i}"], colours[f"t{i}"]) for i in range(len(page.BINS) + 1)]
+    assert list(picture.SHADES) == [(colours[f"c{i}"], colours[f"t{i}"]) for i in range(len(markup.BINS) + 1)]
     assert 1.05 / (luminance(re.search(r'fill="(#\w+)" font-family', picture.START)[1]) + 0.05) >= 4.5
     root = ElementTree.fromstring(picture.picture(report))
     assert [root.find(f"*[@id='{name}']").text != "" for name in root.get("aria-labelledby").split()] == [True, True]
@@ -1147,9 +1147,9 @@ def test_explain_prints_in_colour_and_writes_the_page(finished, tmp_path, capsys
         assert found["answers"][0]["by"] == "base and student, greedy"
     loud = {"examples": [copy.deepcopy(found)]}
     loud["examples"][0]["answers"][0]["tokens"][0]["before"]["divergence"] = 9.0
-    painted = page.terminal(loud, True)
-    assert f"\x1b[48;5;{page.SHELL_SHADES[5][0]}m" in painted and "shades" in painted
-    assert re.sub(r"\x1b\[[\d;]*m", "", painted).startswith(page.terminal(loud, False))
+    painted = terminal.terminal(loud, True)
+    assert f"\x1b[48;5;{terminal.SHELL_SHADES[5][0]}m" in painted and "shades" in painted
+    assert re.sub(r"\x1b\[[\d;]*m", "", painted).startswith(terminal.terminal(loud, False))
 
 
 def test_without_a_question_it_takes_the_one_that_the_rubric_changes_most(finished, tmp_path):
@@ -1327,8 +1327,8 @@ def test_in_a_browser_popovers_and_heatmaps_say_what_the_json_says(tmp_path):
                 assert [[*row[:2], *((v, sign) for v, sign, *_ in row[2:])] for row in rows] == effects_by_hand(e, a, *way)
                 for row in rows:
                     for token, (value, _, look, told) in zip(answer["tokens"], row[2:]):
-                        assert look == f"d{page.level(float(value.replace('−', '-')))}"
+                        assert look == f"d{markup.level(float(value.replace('−', '-')))}"
                         assert told == f"{row[0]} on “{token['text'].replace(chr(10), '⏎')}”: {value} nats"
-    assert next(pops, None) is None and len(set(key)) == len(page.BINS) + 1
+    assert next(pops, None) is None and len(set(key)) == len(markup.BINS) + 1
     light = [sum(map(int, re.findall(r"\d+", colour))) for colour in key]
     assert light == sorted(light, reverse=True)

@@ -1,7 +1,8 @@
-"""The panels of the report: the run and its curves, stage I's rubrics, the teacher by what it sees, the clip modes.
+"""The numbers of the report's panels: curves, stage I's rubrics, the teacher, the clip modes.
 
-As explain.py: models and logs in, plain lists and dicts for report.json out, everything in nats.
+As in explain.py: models and logs in, plain lists and dicts for report.json out, all in nats.
 """
+
 import json
 import math
 import re
@@ -13,7 +14,6 @@ import torch
 
 from data.grammar import canonical, correct
 from data.load import load_examples
-from data.tokenizer import encode
 from loss import CLIP_MODES, token_divergence
 from model import GPT
 from rcsd import greedy, write_rubrics
@@ -23,212 +23,389 @@ from report.explain import (
     fits,
     log_probs,
     open_run,
+    prompt_ids,
     right_and_wrong,
     token_stats,
     token_text,
 )
-from rubrics import GENERIC, VERBS, Criterion, Example, Rubric, parse_rubric, prompt, satisfied
+from rubrics import (
+    GENERIC,
+    VERBS,
+    Criterion,
+    Example,
+    Rubric,
+    parse_rubric,
+    satisfied,
+    usable_rubric,
+)
 from step import Rollout, completion_hidden, micro_batches, rollout
 from trainer.settings import PRESETS, Settings
 
-PANEL = 100              # questions of the teacher's panel
-TAIL_K = 20              # the student's mass outside this many most likely tokens of the teacher is its tail
-SCALE_CLIP, POINT_CLIP = 0.5, 0.05   # nats: a bound for "scale", and the public code's for "pointwise"
-BUCKETS = 24             # points of a learning curve
+PANEL = 100  # questions of the teacher's panel
+TAIL_K = 20  # the tail is the student's mass outside the teacher's TAIL_K likeliest tokens
+SCALE_CLIP = 0.5  # nats: the bound of clip mode "scale" in the panel
+POINT_CLIP = 0.05  # nats: the bound of "pointwise", as in the public code
+BUCKETS = 24  # points of a learning curve
 
 
-# -------------------------------------------------------------------------------------------------- stage I's rubrics
-_CHECKS = (  # what an unchecked criterion says -> the check that the reference solution must then pass
-    (rf"(?:{'|'.join(VERBS)})(.* = .*)", r"states \1"), (r"gives the answer in (.*)", r"unit \1"),
-    (r"does not divide (.*) by (.*)", r"avoids \1 ÷ \2"), (r"does not multiply (.*) by (.*)", r"avoids \1 × \2"),
-    (r"does not add (.*) to (.*)", r"avoids \2 + \1"), (r"converts (.*) to .*", r"shows = \1 = "),
-    (r"says by what factor it changes", "unit times"))
+# -------------------------------------------------------------------------------- stage I's rubrics
+_CHECKS = (  # what an unchecked criterion says, and the check that a solution must then pass
+    (rf"(?:{'|'.join(VERBS)})(.* = .*)", r"states \1"),
+    (r"gives the answer in (.*)", r"unit \1"),
+    (r"does not divide (.*) by (.*)", r"avoids \1 ÷ \2"),
+    (r"does not multiply (.*) by (.*)", r"avoids \1 × \2"),
+    (r"does not add (.*) to (.*)", r"avoids \2 + \1"),
+    (r"converts (.*) to .*", r"shows = \1 = "),
+    (r"says by what factor it changes", "unit times"),
+)
+
+
+def statement(criterion: Criterion) -> str:
+    """What a criterion demands: its description without the category."""
+    return criterion.description.partition(": ")[2]
 
 
 def is_wrong(criterion: Criterion, solution: str) -> bool:
-    """Whether a criterion demands what the reference solution does not do; False too where no program can tell."""
-    body = criterion.description.partition(": ")[2]
-    checks = (match.expand(check) for pattern, check in _CHECKS if (match := re.fullmatch(pattern, body)))
-    return any(not satisfied(replace(criterion, check=check), solution) for check in checks)
+    """Whether the reference solution fails the criterion; False if no program can tell."""
+    for pattern, check in _CHECKS:
+        match = re.fullmatch(pattern, statement(criterion))
+        if match and not satisfied(replace(criterion, check=match.expand(check)), solution):
+            return True
+    return False
+
+
+def meaning(criterion: Criterion) -> tuple:
+    """A key that is equal for criteria that say the same.
+
+    Relations are equal up to the order of factors, other criteria up to the order of words.
+    """
+    words = statement(criterion)
+    for verb in VERBS:
+        if words.startswith(verb):
+            relation = canonical(words.removeprefix(verb))
+            if relation:
+                return relation
+            break
+    return (criterion.category, *sorted(re.findall(r"[^\s,]+", words)))
 
 
 def aligned(rubrics: dict[str, Rubric | None], solution: str) -> list[dict]:
-    """Rows {name: {"weight", "text", "wrong"}}: the criteria of several rubrics (None: not valid), the same in one row.
+    """The criteria of several rubrics, those with the same meaning in one row.
 
-    Relations count as the same up to the order of factors, all else up to the order of its words.
+    A row is {name: {"weight", "text", "wrong"}} by the names of `rubrics`. None stands for an
+    invalid rubric.
     """
     rows = defaultdict(dict)
     for name, rubric in rubrics.items():
-        for c in rubric.criteria if rubric else ():
-            body = c.description.partition(": ")[2]
-            relation = next((canonical(body.removeprefix(v)) for v in VERBS if body.startswith(v)), None)
-            key = relation or (c.category, *sorted(re.findall(r"[^\s,]+", body)))
-            while name in rows[key]:
+        for criterion in rubric.criteria if rubric else ():
+            key = meaning(criterion)
+            while name in rows[key]:  # one rubric says the same twice: another row
                 key = (key, "again")
-            rows[key][name] = {"weight": c.weight, "text": c.description, "wrong": is_wrong(c, solution)}
+            rows[key][name] = {
+                "weight": criterion.weight,
+                "text": criterion.description,
+                "wrong": is_wrong(criterion, solution),
+            }
     return list(rows.values())
 
 
-def usable(row: dict) -> Rubric:
-    """A written rubric as a teacher sees it: an invalid one falls back to the generic one, as in stage II."""
-    return GENERIC if row["problem"] else parse_rubric(row["text"])
-
-
 def stage1_panel(run: Run, examples: list[Example]) -> list[dict]:
-    """The reference rubric, that of the base and that of stage I, for each question."""
-    written = [write_rubrics(model, run.tokenizer, examples, run.settings) for model in (run.base, run.writer)]
-    return [{"question": e.question, "problems": {"base": b["problem"], "stage I": w["problem"]}, "rows": aligned(
-        {"reference": e.rubric, **{name: None if row["problem"] else parse_rubric(row["text"])
-                                   for name, row in (("base", b), ("stage I", w))}}, e.solution)}
-            for e, b, w in zip(examples, *written)]
+    """For each question its reference rubric and the rubrics that base and stage I write."""
+    by_base = write_rubrics(run.base, run.tokenizer, examples, run.settings)
+    by_writer = write_rubrics(run.writer, run.tokenizer, examples, run.settings)
+    panel = []
+    for example, base_row, writer_row in zip(examples, by_base, by_writer):
+        rubrics, problems = {"reference": example.rubric}, {}
+        for name, row in (("base", base_row), ("stage I", writer_row)):
+            problems[name] = row["problem"]
+            rubrics[name] = None if row["problem"] else parse_rubric(row["text"])
+        rows = aligned(rubrics, example.solution)
+        panel.append({"question": example.question, "problems": problems, "rows": rows})
+    return panel
 
 
-# ---------------------------------------------------------------------------------------- the teacher and the clip
-def states_of(run: Run, student: GPT, rollouts: list[Rollout]) -> tuple[torch.Tensor, torch.Tensor, list]:
-    """Student's and teacher's states [N, n_embd] of all tokens of rollouts, and (rollout, position) of each."""
-    own, seen, where = [], [], []
+# -------------------------------------------------------------------------------------- the teacher
+LEAK = re.compile(  # an answer that names its rubric
+    r"\b(?:[Rr]ubric|[Cc]riteri(?:on|a)|Essential|Important|Optional|Pitfall)"
+)
+STUDENT = "student, after"  # the last column of the teacher's panel
+Places = list[tuple[Rollout, int]]  # (rollout, position in its completion) of each of N tokens
+
+
+def states_of(
+    run: Run, student: GPT, rollouts: list[Rollout]
+) -> tuple[torch.Tensor, torch.Tensor, Places]:
+    """The student's and the teacher's hidden states [N, n_embd] of all tokens, and their places."""
+    student_states, teacher_states, places = [], [], []
     with torch.no_grad():
         for batch in micro_batches(rollouts, run.settings.micro_tokens):
-            own.append(completion_hidden(student, [(r.prompt, r.completion) for r in batch]))
-            seen.append(completion_hidden(run.base, [(r.teacher_prompt, r.completion) for r in batch]))
-            where += [(r, t) for r in batch for t in range(len(r.completion))]
-    return torch.cat(own), torch.cat(seen), where
+            rows = [(r.prompt, r.completion) for r in batch]
+            teacher_rows = [(r.teacher_prompt, r.completion) for r in batch]
+            student_states.append(completion_hidden(student, rows))
+            teacher_states.append(completion_hidden(run.base, teacher_rows))
+            for r in batch:
+                places += [(r, t) for t in range(len(r.completion))]
+    return torch.cat(student_states), torch.cat(teacher_states), places
 
 
-LEAK = re.compile(r"\b(?:[Rr]ubric|[Cc]riteri(?:on|a)|Essential|Important|Optional|Pitfall)")  # an answer names its rubric
+def mean(values: torch.Tensor) -> float:
+    """The mean of numbers or booleans [N]."""
+    return values.float().mean().item()
 
 
-def teacher_panel(run: Run, examples: list[Example], learned: dict, known: dict[str, dict[str, str]]) -> dict:
-    """The teacher by what it sees beside x, and the student after training, on the same questions.
+def by_position(places: Places, divergence: torch.Tensor, answers: int) -> list[list]:
+    """[position, mean divergence] from 1 on, while a tenth of the answers are that long."""
+    found = defaultdict(list)
+    for (_, t), d in zip(places, divergence.tolist()):
+        found[t].append(d)
+    rows = []
+    for t, values in sorted(found.items()):
+        if 10 * len(values) >= answers:
+            rows.append([t + 1, sum(values) / len(values)])
+    return rows
 
-    known: {name: {question id: greedy answer}} of results.json. "right" and "leak" (the answer names its rubric, see LEAK)
-    are shares of greedy answers. The rest are means over the tokens of one sampled answer a question, of the base and in
-    the last column of the student: entropies, divergence, and shares of tokens whose gradient `scale` would shrink
-    ("clipped") or `pointwise` would turn round ("gradient_flipped"); "tail" is student mass outside the teacher's TAIL_K best.
-    "positions" is the divergence by place in the answer while a tenth of the answers are that long.
+
+def contexts_of(example: Example, learned: Rubric) -> dict[str, dict]:
+    """What each column's teacher sees beside the question, as arguments of `prompt`."""
+    return {
+        "nothing": {},
+        "generic rubric": {"rubric": GENERIC},
+        "reference rubric": {"rubric": example.rubric},
+        "learned rubric": {"rubric": learned},
+        "solution": {"solution": example.solution},
+        STUDENT: {"rubric": learned},
+    }
+
+
+def teacher_panel(
+    run: Run, examples: list[Example], learned: dict[str, Rubric], known: dict[str, dict[str, str]]
+) -> dict:
+    """Compare teachers that see different things, and the trained student, on the same questions.
+
+    learned   the written rubrics by question id
+    known     greedy answers from results.json, {column: {question id: text}}
+
+    Returns "columns", a dict of measures for each column. "right" and "leak" (the answer names
+    its rubric, see LEAK) are shares of greedy answers. The other measures are means over the
+    tokens of one sampled answer to each question, from the base or, in the last column, from the
+    student: both entropies, "divergence", "tail" (see TAIL_K), and the shares of tokens whose
+    gradient clip mode "scale" would shrink ("clipped") or "pointwise" would reverse
+    ("gradient_flipped"). "positions" is the divergence by position in the answer, "clip" the
+    result of `clip_modes`.
     """
-    contexts = {"nothing": lambda e: {}, "generic rubric": lambda e: {"rubric": GENERIC},
-                "reference rubric": lambda e: {"rubric": e.rubric}, "learned rubric": lambda e: {"rubric": learned[e.id]},
-                "solution": lambda e: {"solution": e.solution}}
+    prompts = [prompt_ids(run, e.question) for e in examples]
+    samples = {}
+    for name, model in (("before", run.base), ("after", run.student)):
+        completions = rollout(model, prompts, run.tokenizer, run.settings, "report", name)
+        samples[name] = [c.ids for c in completions]
+    contexts = [contexts_of(e, learned[e.id]) for e in examples]
     columns, positions, clip = {}, {}, None
-    prompts = [encode(run.tokenizer, prompt(e.question)) for e in examples]
-    samples = {name: [c.ids for c in rollout(model, prompts, run.tokenizer, run.settings, "report", name)]
-               for name, model in (("before", run.base), ("after", run.student))}
-    for name in (*contexts, "student, after"):
-        see, late = contexts.get(name, contexts["learned rubric"]), name not in contexts
-        texts = known.get(name)
-        seen = [encode(run.tokenizer, prompt(e.question, **see(e))) for e in examples]
-        texts = ([texts[e.id] for e in examples] if texts else
-                 [text for text, _, _ in greedy(run.base, run.tokenizer, seen, run.settings)])
-        student = run.student if late else run.base
-        rollouts = [Rollout(p, ids, s) for p, ids, s in zip(prompts, samples["after" if late else "before"], seen)]
-        own, theirs, where = states_of(run, student, rollouts)
-        plain, tail, scale, point = (token_stats(run, student, own, theirs, **changes) for changes in (
-            {}, {"top_k": TAIL_K}, {"clip": SCALE_CLIP, "clip_mode": "scale"}, {"clip": POINT_CLIP, "clip_mode": "pointwise"}))
-        def share(values):
-            return values.float().mean().item()
+    for name in contexts[0]:
+        teacher_prompts = [
+            prompt_ids(run, e.question, **c[name]) for e, c in zip(examples, contexts)
+        ]
+        if known.get(name):
+            texts = [known[name][e.id] for e in examples]
+        else:
+            answers = greedy(run.base, run.tokenizer, teacher_prompts, run.settings)
+            texts = [text for text, _, _ in answers]
+        time, student = ("after", run.student) if name == STUDENT else ("before", run.base)
+        rollouts = []
+        for student_prompt, ids, teacher_prompt in zip(prompts, samples[time], teacher_prompts):
+            rollouts.append(Rollout(student_prompt, ids, teacher_prompt))
+        states = states_of(run, student, rollouts)
+        student_states, teacher_states, places = states
+        pair = (run, student, student_states, teacher_states)
+        plain = token_stats(*pair)
+        tail = token_stats(*pair, top_k=TAIL_K)
+        scale = token_stats(*pair, clip=SCALE_CLIP, clip_mode="scale")
+        pointwise = token_stats(*pair, clip=POINT_CLIP, clip_mode="pointwise")
+        right = [correct(text, e.answer) for text, e in zip(texts, examples)]
+        leaks = [bool(LEAK.search(text)) for text in texts]
         columns[name] = {
-            "right": sum(correct(t, e.answer) for t, e in zip(texts, examples)) / len(texts),
-            "leak": sum(bool(LEAK.search(t)) for t in texts) / len(texts),
-            "teacher_entropy": share(plain.teacher_entropy), "student_entropy": share(plain.student_entropy),
-            "divergence": share(plain.divergence), "tail": share(tail.student_tail), "clipped": share(scale.clipped),
-            "gradient_flipped": share(point.gradient_flipped)}
-        if see is contexts["learned rubric"]:
-            at = defaultdict(list)
-            for (_, t), d in zip(where, plain.divergence.tolist()):
-                at[t].append(d)
-            positions["after" if late else "before"] = [
-                [t + 1, sum(v) / len(v)] for t, v in sorted(at.items()) if 10 * len(v) >= len(examples)]
+            "right": sum(right) / len(right),
+            "leak": sum(leaks) / len(leaks),
+            "teacher_entropy": mean(plain.teacher_entropy),
+            "student_entropy": mean(plain.student_entropy),
+            "divergence": mean(plain.divergence),
+            "tail": mean(tail.student_tail),
+            "clipped": mean(scale.clipped),
+            "gradient_flipped": mean(pointwise.gradient_flipped),
+        }
+        if name in ("learned rubric", STUDENT):
+            positions[time] = by_position(places, plain.divergence, len(examples))
         if name == "learned rubric":
-            clip = clip_modes(run, own, theirs, where, point.gradient_flipped)
-    return {"questions": len(examples), "columns": columns, "positions": positions, "clip": clip,
-            "tail_k": TAIL_K, "scale_clip": SCALE_CLIP, "point_clip": POINT_CLIP}
+            clip = clip_modes(run, *states, pointwise.gradient_flipped)
+    return {
+        "questions": len(examples),
+        "columns": columns,
+        "positions": positions,
+        "clip": clip,
+        "tail_k": TAIL_K,
+        "scale_clip": SCALE_CLIP,
+        "point_clip": POINT_CLIP,
+    }
 
 
-def clip_modes(run: Run, own: torch.Tensor, seen: torch.Tensor, where: list, gradient_flipped: torch.Tensor) -> dict | None:
-    """Of the tokens that pointwise clipping turns round, the one whose gradient points away from the teacher most.
+def clip_modes(
+    run: Run,
+    student_states: torch.Tensor,
+    teacher_states: torch.Tensor,
+    places: Places,
+    gradient_flipped: torch.Tensor,
+) -> dict | None:
+    """Show all clip modes on the token whose gradient pointwise clipping reverses most.
 
-    {"before": text, "chosen": token, "top": [{"text", "p", "q"}] by p, "modes": {mode: {"loss", "gradient": of the logit of
-    each of the top}}}, all modes with the bound POINT_CLIP. A gradient below 0 raises the logit. None without such a token.
+    States are [N, n_embd], gradient_flipped [N]. All modes have the bound POINT_CLIP. Returns
+    "before" (the answer up to the token), "chosen" (the token), "top" (the teacher's likeliest
+    tokens as {"text", "p": teacher, "q": student}) and "modes" ({mode: "loss" and "gradient"}, the
+    latter on the logit of each token of "top"; below 0 it raises the logit). Returns None if no
+    gradient is flipped.
     """
     if not gradient_flipped.any():
         return None
-    s, at = run.settings, gradient_flipped.nonzero()[:, 0]                                                   # [K]
-    log_q, log_p = log_probs(run, run.base, own[at]), log_probs(run, run.base, seen[at])           # [K, V]
+    s = run.settings
+    flipped = gradient_flipped.nonzero()[:, 0]  # [K]
+    log_q = log_probs(run, run.base, student_states[flipped])  # [K, V]
+    log_p = log_probs(run, run.base, teacher_states[flipped])  # [K, V]
     losses, gradients = {}, {}
     for mode in CLIP_MODES:
-        z = (log_q * s.temperature).requires_grad_()                                               # logits, up to a constant
-        loss = token_divergence(z, log_p * s.temperature, beta=s.beta, temperature=s.temperature, clip_mode=mode,
-                                top_k=s.top_k_loss or None, clip=None if mode == "none" else POINT_CLIP)
+        logits = (log_q * s.temperature).requires_grad_()  # the student's, up to a constant
+        loss = token_divergence(
+            logits,
+            log_p * s.temperature,
+            beta=s.beta,
+            temperature=s.temperature,
+            clip_mode=mode,
+            top_k=s.top_k_loss or None,
+            clip=None if mode == "none" else POINT_CLIP,
+        )
         loss.sum().backward()
-        losses[mode], gradients[mode] = loss.detach(), z.grad                                      # [K], [K, V]
-    i = gradients["pointwise"].gather(-1, log_p.argmax(-1, keepdim=True)).argmax().item()
-    (rollout, t), ids = where[at[i]], log_p[i].topk(min(TOP, log_p.shape[-1])).indices.tolist()
-    return {"before": run.tokenizer.decode(rollout.completion[:t]),
-            "chosen": token_text(run.tokenizer, rollout.completion[t]),
-            "top": [{"text": token_text(run.tokenizer, k), "p": log_p[i, k].exp().item(), "q": log_q[i, k].exp().item()}
-                    for k in ids],
-            "modes": {mode: {"loss": losses[mode][i].item(), "gradient": gradients[mode][i, ids].tolist()}
-                      for mode in CLIP_MODES}}
+        losses[mode], gradients[mode] = loss.detach(), logits.grad  # [K], [K, V]
+    best = log_p.argmax(-1, keepdim=True)  # [K, 1]
+    i = gradients["pointwise"].gather(-1, best).argmax().item()
+    r, t = places[flipped[i]]
+    ids = log_p[i].topk(min(TOP, log_p.shape[-1])).indices.tolist()
+    top = []
+    for k in ids:
+        p, q = log_p[i, k].exp().item(), log_q[i, k].exp().item()
+        top.append({"text": token_text(run.tokenizer, k), "p": p, "q": q})
+    modes = {}
+    for mode in CLIP_MODES:
+        gradient = gradients[mode][i, ids].tolist()
+        modes[mode] = {"loss": losses[mode][i].item(), "gradient": gradient}
+    return {
+        "before": run.tokenizer.decode(r.completion[:t]),
+        "chosen": token_text(run.tokenizer, r.completion[t]),
+        "top": top,
+        "modes": modes,
+    }
 
 
-# ---------------------------------------------------------------------------------------------------- the whole run
+# ------------------------------------------------------------------------------------ the whole run
 CURVES = {"base": ("loss",), "stage1": ("loss", "valid"), "stage2": ("loss", "correct")}
 
 
 def spread(values: list[float]) -> list:
-    """[mean, standard deviation], the latter None for a single value."""
-    middle = sum(values) / len(values)
-    return [middle, (sum((v - middle) ** 2 for v in values) / (len(values) - 1)) ** 0.5 if len(values) > 1 else None]
+    """[mean, standard deviation (n - 1)]; the latter is None for a single value."""
+    average = sum(values) / len(values)
+    if len(values) == 1:
+        return [average, None]
+    squares = sum((v - average) ** 2 for v in values)
+    return [average, (squares / (len(values) - 1)) ** 0.5]
+
+
+def read_log(path: Path) -> list[dict]:
+    """The rows of a stage's log."""
+    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    return [json.loads(line) for line in lines]
 
 
 def curves(folders: list[Path]) -> list[dict]:
-    """{"stage", "measure", "points": [[step, mean, sd over runs]]}: each point is a mean over a stretch of steps."""
+    """The learning curves of one or several runs, {"stage", "measure", "points"} each.
+
+    A point is [step, mean, standard deviation over runs], each a mean over a stretch of steps. A
+    measure that a row of a log lacks has no curve.
+    """
     found = []
     for stage, measures in CURVES.items():
-        logs = [[json.loads(line) for line in (folder / f"{stage}.jsonl").read_text(encoding="utf-8").rstrip("\n").split("\n")]
-                for folder in folders]
+        logs = [read_log(folder / f"{stage}.jsonl") for folder in folders]
         steps = min(map(len, logs))
-        wide = max(1, math.ceil(steps / BUCKETS))
-        ends = range(wide, steps + 1, wide)
-        found += [{"stage": stage, "measure": m, "points": [
-            [end, *spread([sum(row[m] for row in log[end - wide:end]) / wide for log in logs])] for end in ends]}
-            for m in measures if all(m in row for log in logs for row in log)]
+        width = max(1, math.ceil(steps / BUCKETS))
+        for measure in measures:
+            if not all(measure in row for log in logs for row in log):
+                continue
+            points = []
+            for end in range(width, steps + 1, width):
+                means = []
+                for log in logs:
+                    means.append(sum(row[measure] for row in log[end - width : end]) / width)
+                points.append([end, *spread(means)])
+            found.append({"stage": stage, "measure": measure, "points": points})
     return found
 
 
 def facts(results: dict) -> dict:
-    """What was run: results.json's, and how its settings differ from the preset that is nearest to them."""
-    made = results["settings"]
-    changes = {name: {k: v for k, v in made.items() if v != asdict(Settings(**preset)).get(k)}
-               for name, preset in PRESETS.items()}
+    """What was run, from results.json, and how its settings differ from the nearest preset."""
+    settings, changes = results["settings"], {}
+    for name, preset in PRESETS.items():
+        defaults = asdict(Settings(**preset))
+        changes[name] = {k: v for k, v in settings.items() if v != defaults.get(k)}
     nearest = min(changes, key=lambda name: len(changes[name]))
-    return {"preset": nearest, "changed": changes[nearest], **{k: results[k] for k in (
-        "settings", "parameters", "machine", "seconds")}}
+    return {
+        "preset": nearest,
+        "changed": changes[nearest],
+        "settings": settings,
+        "parameters": results["parameters"],
+        "machine": results["machine"],
+        "seconds": results["seconds"],
+    }
 
 
 def tidy(value):
-    """Floats to six decimals, NaN (a mean of nothing) as None: what JSON can say, in reasonable length."""
+    """The value for JSON: floats with six decimals, and None for NaN (a mean of nothing)."""
     if isinstance(value, dict):
         return {k: tidy(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [tidy(v) for v in value]
-    return (round(value, 6) if math.isfinite(value) else None) if isinstance(value, float) else value
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value
+
+
+KNOWN_ANSWERS = {  # column of the teacher's panel -> column of results.json
+    "nothing": "base",
+    "reference rubric": "teacher, reference rubric",
+    "learned rubric": "teacher, learned rubric",
+    STUDENT: "student",
+}
 
 
 def report(out: Path, settings: Settings, results: dict) -> dict:
     """All sections of a finished run that need its models, on its test questions about new laws."""
     run = open_run(out, settings)
-    examples = [e for e in load_examples(out / "data" / "test_new.jsonl")[0]
-                if fits(run, e.question, rubric=e.rubric) and fits(run, e.question, solution=e.solution)]
+    examples = []
+    for e in load_examples(out / "data" / "test_new.jsonl")[0]:
+        if fits(run, e.question, rubric=e.rubric) and fits(run, e.question, solution=e.solution):
+            examples.append(e)
     written = write_rubrics(run.writer, run.tokenizer, examples, settings)
-    learned = {e.id: usable(row) for e, row in zip(examples, written)}
-    examples = [e for e in examples if all(fits(run, e.question, rubric=r) for r in (learned[e.id], GENERIC))]
-    kinds = [right_and_wrong(run, kind, [e for e in examples if e.meta["kind"] == kind], learned)
-             for kind in dict.fromkeys(e.meta["kind"] for e in examples)]
-    shown = [next(e for e in examples if e.id == found["id"]) for found in kinds[:3]]
-    names = {"nothing": "base", "reference rubric": "teacher, reference rubric", "learned rubric": "teacher, learned rubric",
-             "student, after": "student"}
-    known = {name: {row["id"]: row["text"] for row in results["answers"][column]} for name, column in names.items()}
-    return tidy({"examples": kinds, "stage1": stage1_panel(run, shown) if shown else [],
-                 "teacher": teacher_panel(run, examples[:PANEL], learned, known) if examples else None})
+    learned = {e.id: usable_rubric(row) for e, row in zip(examples, written)}
+    examples = [
+        e
+        for e in examples
+        if fits(run, e.question, rubric=learned[e.id]) and fits(run, e.question, rubric=GENERIC)
+    ]
+    by_kind = defaultdict(list)
+    for e in examples:
+        by_kind[e.meta["kind"]].append(e)
+    found = [right_and_wrong(run, kind, those, learned) for kind, those in by_kind.items()]
+    by_id = {e.id: e for e in examples}
+    shown = [by_id[row["id"]] for row in found[:3]]
+    known = {}
+    for name, column in KNOWN_ANSWERS.items():
+        known[name] = {row["id"]: row["text"] for row in results["answers"][column]}
+    panels = {"examples": found, "stage1": [], "teacher": None}
+    if examples:
+        panels["stage1"] = stage1_panel(run, shown)
+        panels["teacher"] = teacher_panel(run, examples[:PANEL], learned, known)
+    return tidy(panels)

@@ -1,88 +1,183 @@
-"""One answer as two aligned strips, student above teacher: python -m report.picture out/cpu > strips.svg
+"""One answer as two aligned strips, student above teacher, as an SVG file.
 
-The wrong answer to the one-step question (a second argument: of another kind) of out/cpu/report.json. Sizes are in px.
+    python -m report.picture out/cpu > strips.svg
+    python -m report.picture out/cpu comparison > strips.svg
+
+Shows the wrong answer to the one-step question of out/cpu/report.json, or to the question of
+another kind. Sizes are in px.
 """
+
 import json
 import math
 import sys
 from pathlib import Path
 from textwrap import wrap
 
-from report.markup import BINS, level, num, rubric_text, shown
+from report.markup import level, num, rubric_text, shade_edges, shown
 
-SHADES = (("#ffffff", "#1a1d21"), ("#e2edf9", "#1a1d21"), ("#bcd6f0", "#1a1d21"), ("#86b6e2", "#10151a"),
-          ("#2c6cb0", "#ffffff"), ("#0b3a75", "#ffffff"))      # background and text, as in page.css on white
-WIDTH, EDGE, LEFT, HIGH, WIDE = 900, 16, 92, 38, 8.1           # picture, its margin, left of strips, cell, character
-MARK, HEAD = 'fill="none" stroke="#d55e00" stroke-width="2"', 'font-weight="bold"'
-START = """<svg xmlns="http://www.w3.org/2000/svg" width="{0}" height="{1}" viewBox="0 0 {0} {1}" role="img"
- aria-labelledby="title desc" fill="#1a1d21" font-family="ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace">
-<title id="title">One answer, read by student and teacher</title><desc id="desc">{2}</desc>"""
+SHADES = (  # background and text, as in page.css on white
+    ("#ffffff", "#1a1d21"),
+    ("#e2edf9", "#1a1d21"),
+    ("#bcd6f0", "#1a1d21"),
+    ("#86b6e2", "#10151a"),
+    ("#2c6cb0", "#ffffff"),
+    ("#0b3a75", "#ffffff"),
+)
+WIDTH = 900  # of the picture
+EDGE = 16  # margin of the picture
+LEFT = 92  # where the strips begin
+HIGH = 38  # height of a cell
+WIDE = 8.1  # width of a character at size 13
+CALLOUT = (590, 104)  # width and height of the box under the most divergent token
+MARK = 'fill="none" stroke="#d55e00" stroke-width="2"'
+HEAD = 'font-weight="bold"'
+FONT = "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
+START = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="{0}" height="{1}" viewBox="0 0 {0} {1}" '
+    'role="img"\n aria-labelledby="title desc" '
+    f'fill="#1a1d21" font-family="{FONT}">\n'
+    '<title id="title">One answer, read by student and teacher</title>'
+    '<desc id="desc">{2}</desc>'
+)
 
 
-def text(x, y, words, more="", size=13) -> str:
-    return f'<text x="{x:g}" y="{y:g}" font-size="{size}" {more}>{shown(words)}</text>'
+def text(x: float, y: float, words: str, look: str = "", size: int = 13) -> str:
+    """A text element; `look` holds further attributes."""
+    return f'<text x="{x:g}" y="{y:g}" font-size="{size}" {look}>{shown(words)}</text>'
 
 
-def box(x, y, width, height, look) -> str:
+def box(x: float, y: float, width: float, height: float, look: str) -> str:
+    """A rectangle with the attributes `look`."""
     return f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" {look}/>'
 
 
-def cell(x, y, width, height, shade, *words) -> list[str]:       # words: (a line, its font size) each
-    look = f'text-anchor="middle" fill="{SHADES[shade][1]}"'
-    return [box(x, y, width, height, f'fill="{SHADES[shade][0]}" stroke="#d3d8de"'),
-            *(text(x + width / 2, y + 16 + 16 * i, line, look, size) for i, (line, size) in enumerate(words))]
-
-
-def lines(y, head, words) -> list[str]:
-    rows = [row for line in words for row in wrap(line, int((WIDTH - LEFT - EDGE) / WIDE))]
-    return [text(EDGE, y, head, HEAD), *(text(LEFT, y + 20 + 19 * i, row) for i, row in enumerate(rows))]
-
-
-def callout(x, y, row, title) -> list[str]:
-    """The three likeliest tokens of both, in a box under (x, y)."""
-    left = min(max(x - 60, LEFT), WIDTH - EDGE - 590)
-    parts = [f'<path d="M{x:g} {y:g}v14" {MARK}/>', box(left, y + 14, 590, 104, MARK), text(left + 14, y + 34, title, HEAD)]
-    for at, head, who in ((left + 14, "student expects", "before"), (left + 304, "teacher expects", "teacher")):
-        parts.append(text(at, y + 54, head))
-        for i, (word, p) in enumerate(row[who]["top"][:3]):
-            parts += [text(at, y + 73 + 18 * i, num(p, 3)), box(at + 48, y + 63 + 18 * i, 60 * p, 11, 'fill="#2c6cb0"'),
-                      text(at + 116, y + 73 + 18 * i, f"“{word}”")]
+def cell(
+    x: float, y: float, width: float, height: float, shade: int, *words: tuple[str, int]
+) -> list[str]:
+    """A shaded box with lines of text, (words, font size) each."""
+    background, foreground = SHADES[shade]
+    parts = [box(x, y, width, height, f'fill="{background}" stroke="#d3d8de"')]
+    look = f'text-anchor="middle" fill="{foreground}"'
+    for i, (line, size) in enumerate(words):
+        parts.append(text(x + width / 2, y + 16 + 16 * i, line, look, size))
     return parts
 
 
-def picture(report: dict, kind="one-step") -> str:
-    """The text of an SVG file. Raises ValueError if the report has no wrong answer to a question of this kind."""
-    found = [(e, a) for e in report.get("examples", []) if e["kind"] == kind for a in e["answers"] if not a["right"]]
-    if not found:
-        raise ValueError(f"the report has no wrong answer to a question of kind {kind!r}")
-    (e, a), told = found[0], []
-    most = max(a["tokens"], key=lambda row: row["before"]["divergence"])
-    title = f"largest divergence: {num(most['before']['divergence'])} nats, at “{most['text']}”"
-    parts = lines(28, "The student reads x:", [e["question"]])
-    x, y = WIDTH, 19 * len(parts) - 40                          # no room: the first token starts a pair of strips
-    parts.append(text(EDGE, y + 82, f"It answers, before training (wrong; right is {e['answer']}):", HEAD))
-    for row in a["tokens"]:
-        width = max(34, 10 + WIDE * len(row["text"]))
+def paragraph(y: float, head: str, lines: list[str]) -> list[str]:
+    """A bold heading and wrapped lines under it."""
+    rows = []
+    for line in lines:
+        rows += wrap(line, int((WIDTH - LEFT - EDGE) / WIDE))
+    parts = [text(EDGE, y, head, HEAD)]
+    for i, row in enumerate(rows):
+        parts.append(text(LEFT, y + 20 + 19 * i, row))
+    return parts
+
+
+def callout(x: float, y: float, token: dict, title: str) -> list[str]:
+    """The three likeliest tokens of student and teacher, in a box under (x, y)."""
+    left = min(max(x - 60, LEFT), WIDTH - EDGE - CALLOUT[0])
+    parts = [
+        f'<path d="M{x:g} {y:g}v14" {MARK}/>',
+        box(left, y + 14, *CALLOUT, MARK),
+        text(left + 14, y + 34, title, HEAD),
+    ]
+    columns = ((left + 14, "student expects", "before"), (left + 304, "teacher expects", "teacher"))
+    for column, head, who in columns:
+        parts.append(text(column, y + 54, head))
+        for i, (word, p) in enumerate(token[who]["top"][:3]):
+            row = y + 18 * i
+            parts += [
+                text(column, row + 73, num(p, 3)),
+                box(column + 48, row + 63, 60 * p, 11, 'fill="#2c6cb0"'),
+                text(column + 116, row + 73, f"“{word}”"),
+            ]
+    return parts
+
+
+def token_cells(token: dict, x: float, y: float, width: float) -> list[str]:
+    """The student's cell of one token and the teacher's under it."""
+    shade = level(token["before"]["divergence"])
+    parts = []
+    for top, who, its_shade in ((y, "before", shade), (y + HIGH + 4, "teacher", 0)):
+        probability = num(math.exp(token[who]["logprob"]))
+        parts += cell(x, top, width, HIGH, its_shade, (token["text"], 13), (probability, 11))
+    return parts
+
+
+def find_wrong(report: dict, kind: str) -> tuple[dict, dict]:
+    """The first question of a kind with a wrong answer, and that answer.
+
+    Raises ValueError if there is none.
+    """
+    for example in report.get("examples", []):
+        if example["kind"] == kind:
+            for answer in example["answers"]:
+                if not answer["right"]:
+                    return example, answer
+    raise ValueError(f"the report has no wrong answer to a question of kind {kind!r}")
+
+
+def printable(svg: str) -> str:
+    """The text with "·" for characters that no font shows."""
+    return "".join(c if c.isprintable() or c == "\n" else "·" for c in svg)
+
+
+def picture(report: dict, kind: str = "one-step") -> str:
+    """The text of the SVG file for a report.json.
+
+    Raises ValueError if the report has no wrong answer to a question of this kind.
+    """
+    example, answer = find_wrong(report, kind)
+    tokens = answer["tokens"]
+    most = max(tokens, key=lambda token: token["before"]["divergence"])
+    nats = num(most["before"]["divergence"])
+    title = f"largest divergence: {nats} nats, at “{most['text']}”"
+
+    parts = paragraph(28, "The student reads x:", [example["question"]])
+    x = WIDTH  # no room: the first token starts a pair of strips
+    y = 19 * len(parts) - 40
+    heading = f"It answers, before training (wrong; right is {example['answer']}):"
+    parts.append(text(EDGE, y + 82, heading, HEAD))
+    told = []  # the callout under the current strips
+    for token in tokens:
+        width = max(34, 10 + WIDE * len(token["text"]))
         if x + width > WIDTH - EDGE:
-            parts, x, y, told = parts + told, LEFT, y + 2 * HIGH + (142 if told else 20), []
+            parts += told
+            x, y = LEFT, y + 2 * HIGH + (142 if told else 20)
+            told = []
             parts += [text(EDGE, y + 24, "student"), text(EDGE, y + HIGH + 28, "teacher")]
-        for top, who, shade in ((y, "before", level(row["before"]["divergence"])), (y + HIGH + 4, "teacher", 0)):
-            parts += cell(x, top, width, HIGH, shade, (row["text"], 13), (num(math.exp(row[who]["logprob"])), 11))
-        if row is most:
-            told = [box(x, y, width, 2 * HIGH + 4, MARK), *callout(x + width / 2, y + 2 * HIGH + 4, row, title)]
+        parts += token_cells(token, x, y, width)
+        if token is most:
+            height = 2 * HIGH + 4
+            told = [box(x, y, width, height, MARK)]
+            told += callout(x + width / 2, y + height, token, title)
         x += width
+    parts += told
     y += 2 * HIGH + (158 if told else 36)
-    parts += told + (more := lines(y, "The teacher reads x and the rubric:", rubric_text(e["rubric"]).split("\n")))
-    y += 19 * len(more) + 16
-    edges = [f"below {BINS[0]:g}", *(f"{low:g} to {high:g}" for low, high in zip(BINS, BINS[1:])), f"from {BINS[-1]:g}"]
-    parts += [part for i, edge in enumerate(edges) for part in cell(EDGE + 100 * i, y + 10, 100, 22, i, (edge, 12))]
-    parts.append(text(EDGE, y, "Under a token: its probability. Shade: divergence between the two, nats"))
-    start = START.format(WIDTH, y + 46, shown(title)) + box(0, 0, WIDTH, y + 46, 'fill="#ffffff"')
-    return "".join(c if c.isprintable() or c == "\n" else "·" for c in "\n".join([start, *parts, "</svg>\n"]))
+
+    rubric = rubric_text(example["rubric"]).split("\n")
+    lines = paragraph(y, "The teacher reads x and the rubric:", rubric)
+    parts += lines
+    y += 19 * len(lines) + 16
+    for i, edge in enumerate(shade_edges()):
+        parts += cell(EDGE + 100 * i, y + 10, 100, 22, i, (edge, 12))
+    key = "Under a token: its probability. Shade: divergence between the two, nats"
+    parts.append(text(EDGE, y, key))
+    start = START.format(WIDTH, y + 46, shown(title))
+    start += box(0, 0, WIDTH, y + 46, 'fill="#ffffff"')
+    return printable("\n".join([start, *parts, "</svg>\n"]))
+
+
+def main(arguments: list[str]) -> None:
+    """Print the picture of the run in the first argument, of the kind in the second."""
+    try:
+        path = Path(*arguments[:1], "report.json")
+        report = json.loads(path.read_text(encoding="utf-8"))
+        print(picture(report, *arguments[1:]), end="")
+    except (OSError, ValueError) as error:
+        sys.exit(f"picture.py: {error}")
 
 
 if __name__ == "__main__":
-    try:
-        print(picture(json.loads(Path(*sys.argv[1:2], "report.json").read_text(encoding="utf-8")), *sys.argv[2:]), end="")
-    except (OSError, ValueError) as error:
-        sys.exit(f"picture.py: {error}")
+    main(sys.argv[1:])

@@ -29,7 +29,7 @@ from report.panels import spread
 from report.write import explain_one, read_json, write_report
 from rubrics import Example, Rubric, grade, key_relations, prompt, usable_rubric
 from trainer.checkpoints import is_up_to_date, load, load_model
-from trainer.command_line import exit_code, settings_from, settings_parser
+from trainer.command_line import exit_code, hold, settings_from, settings_parser
 from trainer.processes import device_of, join_processes, rank_and_size, wait_for_all
 from trainer.settings import Settings
 
@@ -242,6 +242,14 @@ def results_of(out: Path, settings: Settings) -> dict:
     return read_json(path)
 
 
+def print_runs(runs: list[dict]) -> None:
+    """A line a run: its seed, its size, its machine, and the minutes of its stages."""
+    for run in runs:
+        minutes = [f"{stage} {seconds / 60:.1f} min" for stage, seconds in run["seconds"].items()]
+        head = f"seed {run['settings']['seed']}: {run['parameters']:,} parameters; "
+        print(head + f"{run['machine']}; {', '.join(minutes)}")
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = settings_parser(__doc__)
     parser.add_argument(
@@ -275,25 +283,24 @@ def main(arguments: list[str] | None = None) -> int:
 
     def action() -> None:
         out, settings = settings_from(args)
-        if args.command:
-            settings = replace(settings, **load(out / "stage2.pt")["settings"])
-            explain_one(out, settings, args.question, args.rubric, args.color)
-            return
         if args.summary:
             runs = [read_json(folder / "results.json") for folder in args.summary]
-        else:
-            join_processes(settings)
-            runs = [results_of(out, settings)]
-        print(table(runs))
-        for run in runs:
-            minutes = [f"{stage} {s / 60:.1f} min" for stage, s in run["seconds"].items()]
-            head = f"seed {run['settings']['seed']}: {run['parameters']:,} parameters; "
-            print(head + f"{run['machine']}; {', '.join(minutes)}")
-        if not args.summary:
-            settings = replace(settings, **runs[0]["settings"])
-            write_report(out, [out], runs, rows(runs), settings)
-        elif args.out:
-            write_report(out, args.summary, runs, rows(runs))
+            print(table(runs))
+            print_runs(runs)
+            if args.out:
+                write_report(out, args.summary, runs, rows(runs))
+            return
+        join_processes(settings)
+        with hold(out):
+            if args.command == "explain":
+                settings = replace(settings, **load(out / "stage2.pt")["settings"])
+                explain_one(out, settings, args.question, args.rubric, args.color)
+                return
+            results = results_of(out, settings)
+            print(table([results]))
+            print_runs([results])
+            settings = replace(settings, **results["settings"])
+            write_report(out, [out], [results], rows([results]), settings)
 
     return exit_code("evaluate.py", action)
 

@@ -39,7 +39,7 @@ from model import GPT, generate
 from rubrics import TEACHER_CONTEXTS, Example, grade, prompt, rubric_problem, teacher_prompt
 from step import Rollout, distillation, lengths, policy_gradient_loss, rollout, sft_loss, update
 from trainer.checkpoints import is_up_to_date, load, load_model, same_settings
-from trainer.command_line import exit_code, settings_from, settings_parser, share
+from trainer.command_line import exit_code, hold, settings_from, settings_parser, share
 from trainer.loop import State, train
 from trainer.processes import device_of, gather, join_processes, rank_and_size, shard, wait_for_all
 from trainer.settings import Settings, seed_for
@@ -383,10 +383,11 @@ def main(arguments: list[str] | None = None) -> int:
         method_of(settings)  # a bad --method is told before hours of stage 0
         join_processes(settings)
         out.mkdir(parents=True, exist_ok=True)
-        if args.source and rank_and_size()[0] == 0:
-            share(args.source, out)
-        wait_for_all()
-        STAGES[args.command](out, settings, args.resume)
+        with hold(out):
+            if args.source and rank_and_size()[0] == 0:
+                share(args.source, out)
+            wait_for_all()
+            STAGES[args.command](out, settings, args.resume)
 
     return exit_code("rcsd.py", action)
 

@@ -32,6 +32,15 @@ bash train.sh study [--quick]
 TEXT
 }
 
+run() {  # a command that ends when this script is told to end; Ctrl-C lets it say how to go on
+  set -m  # a process group of its own
+  "$@" &
+  set +m
+  trap "kill -TERM -- -$! 2>/dev/null; exit 143" TERM HUP
+  trap "kill -INT -- -$! 2>/dev/null; wait $!; exit 130" INT
+  wait $!
+}
+
 main() {  # a function, so that bash has read all of this file before it runs for minutes
   local preset=auto stage
   case "${1:-}" in
@@ -48,9 +57,9 @@ main() {  # a function, so that bash has read all of this file before it runs fo
     launch+=(-m torch.distributed.run --standalone --nproc_per_node="$PROCESSES")
   fi
   for stage in data base stage1 stage2; do
-    "${launch[@]}" rcsd.py "$stage" --preset "$preset" --resume "$@"
+    run "${launch[@]}" rcsd.py "$stage" --preset "$preset" --resume "$@"
   done
-  "${launch[@]}" evaluate.py --preset "$preset" "$@"
+  run "${launch[@]}" evaluate.py --preset "$preset" "$@"
   echo "train.sh: $((SECONDS / 60)) min $((SECONDS % 60)) s"
 }
 

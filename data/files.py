@@ -5,6 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Iterable, Iterator
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
@@ -31,3 +36,39 @@ def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> None:
     with replacing(path) as file:
         for line in lines:
             file.write((line + "\n").encode("utf-8"))
+
+
+@contextmanager
+def only_run(folder: Path) -> Iterator[None]:
+    """Hold a folder while a run writes there. The hold ends with its process, however that ends.
+
+    Raises ValueError if another process holds it. It needs no file: the folder itself is locked.
+    """
+    if fcntl is None:  # Windows
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        inode = os.fstat(handle).st_ino
+        os.close(handle)
+        raise ValueError(
+            f"{folder}: {_holder(inode)} is at work there; wait for it, or take another --out"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _holder(inode: int) -> str:
+    """The process that holds the lock of an inode, as far as this system tells."""
+    try:
+        for line in Path("/proc/locks").read_text().splitlines():
+            fields = line.split()  # 1: FLOCK ADVISORY WRITE 1234 fe:00:5678 0 EOF
+            if fields[1] == "FLOCK" and fields[-3].endswith(f":{inode}"):
+                return f"process {fields[-4]}"
+    except (OSError, IndexError):
+        pass
+    return "another process"

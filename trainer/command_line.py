@@ -3,11 +3,14 @@
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
+from typing import ContextManager
 
 import torch
 
+from data.files import only_run
 from trainer.processes import rank_and_size
 from trainer.settings import PRESET_ONLY, PRESETS, Settings
 
@@ -98,6 +101,12 @@ def exit_code(program: str, action: Callable[[], None]) -> int:
         )
         return 1
     return 0
+
+
+def hold(out: Path) -> ContextManager:
+    """An output folder for this run alone, if it is there (see `only_run`)."""
+    is_first = rank_and_size()[0] == 0
+    return only_run(out) if is_first and out.exists() else nullcontext()
 
 
 BEFORE_STAGE2 = ("data", "base.pt", "base.jsonl", "stage1.pt", "stage1.jsonl", "rubrics.jsonl")

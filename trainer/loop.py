@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,11 @@ from model import GPT
 from trainer.checkpoints import load, same_settings, save
 from trainer.processes import rank_and_size, wait_for_all
 from trainer.settings import Settings
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 
 @dataclass
@@ -180,5 +184,7 @@ def peak_mb(model: GPT) -> int:
     """Most memory that the run has used so far: the GPU's, or on a CPU the process's."""
     if model.head_weight.is_cuda:
         return torch.cuda.max_memory_allocated() >> 20
+    if resource is None:
+        return 0
     kilobytes_or_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # Linux, macOS
     return kilobytes_or_bytes >> (20 if sys.platform == "darwin" else 10)

@@ -1,119 +1,199 @@
-"""Tables as Markdown and line charts as SVG, by hand: no package, and the same numbers give the same bytes."""
+"""Tables as Markdown and line charts as SVG, without packages; equal numbers give equal bytes."""
+
 import math
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-WIDTH, PLOT_HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 230, 56, 18, 30, 48  # px: the picture, a box of axes, around it
+WIDTH = 720  # px, of the picture
+PLOT_HEIGHT = 230  # px, of a box of axes
+LEFT, RIGHT, TOP, BOTTOM = 56, 18, 30, 48  # px, around the box
+CHARACTER = 6.4  # px, about the width of a character in the legend
+
+Point = tuple[float, ...]  # (x, y) or (x, y, sd), y and sd in percent
 
 
 @dataclass
 class Line:
-    """Of points (x, y) or (x, y, sd), y and sd in percent; sd draws a band, cut at 0 and 100%."""
+    """A line through points; sd draws a band around it, cut at 0 and 100%."""
+
     label: str
     colour: str
-    points: list
-    dashed: bool = False                 # a level to compare with: no markers
+    points: list[Point]
+    dashed: bool = False
+    """A level to compare with: no markers."""
 
     def stroke(self) -> str:
-        return f'fill="none" stroke="{self.colour}" stroke-width="2"' + ' stroke-dasharray="6 4"' * self.dashed
+        """The attributes of the line."""
+        dashes = ' stroke-dasharray="6 4"' if self.dashed else ""
+        return f'fill="none" stroke="{self.colour}" stroke-width="2"{dashes}'
 
 
 @dataclass
 class Panel:
-    """One pair of axes. `ticks`: the marked x values, None to choose them here; `log`: a logarithmic x axis."""
+    """One pair of axes with its lines."""
+
     title: str
     x_label: str
     y_label: str
-    lines: list
-    ticks: list | None = None
+    lines: list[Line]
+    ticks: list[float] | None = None
+    """The marked x values; None: chosen here."""
     log: bool = False
+    """A logarithmic x axis."""
 
 
 def round_ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten, some `about` of them, from at most `low` to at least `high`."""
+    """About `about` round numbers, the first at most `low` and the last at least `high`.
+
+    They are multiples of 1, 2 or 5 times a power of ten.
+    """
     span = max(high - low, 1e-6) / about
     power = 10 ** math.floor(math.log10(span))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= span * 0.999)
     first = math.floor(low / step + 1e-9)
-    return [k * step for k in range(first, max(math.ceil(high / step - 1e-9), first + 1) + 1)]
+    last = max(math.ceil(high / step - 1e-9), first + 1)
+    return [k * step for k in range(first, last + 1)]
 
 
-def band(point) -> tuple[float, float]:
+def band(point: Point) -> tuple[float, float]:
     """Lower and upper end of a point's band, percent."""
     x, y, sd = point if len(point) == 3 else (*point, 0)
     return min(y, max(y - sd, 0)), max(y, min(y + sd, 100))
 
 
-def draw_panel(panel: Panel, left: float, width: float) -> list[str]:
-    """The elements of one panel whose box starts `left` px from the left edge and is `width` px wide."""
-    points, bottom = [p for line in panel.lines for p in line.points], TOP + PLOT_HEIGHT
-    ticks = panel.ticks or round_ticks(min(points)[0], max(points)[0])
-    heights = round_ticks(min(band(p)[0] for p in points), max(band(p)[1] for p in points))
-    along = math.log10 if panel.log else float
+def text_element(x: float, y: float, words: str, look: str = "") -> str:
+    """A text element; `look` holds further attributes."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" {look}>{escape(words)}</text>'
 
-    def px(x):
-        start, end = along(min(ticks)), along(max(ticks))
-        return left + width * (along(x) - start) / (end - start or 1)
 
-    def py(y):
-        return TOP + PLOT_HEIGHT * (heights[-1] - y) / (heights[-1] - heights[0])
+class Axes:
+    """Where data lie in px: the box of one panel, `left` px from the left and `width` px wide."""
 
-    def text(x, y, words, more=""):
-        return f'<text x="{x:.1f}" y="{y:.1f}" {more}>{escape(words)}</text>'
+    def __init__(self, panel: Panel, left: float, width: float):
+        points = [point for line in panel.lines for point in line.points]
+        bands = [band(point) for point in points]
+        self.left, self.width, self.bottom = left, width, TOP + PLOT_HEIGHT
+        self.ticks = panel.ticks or round_ticks(min(points)[0], max(points)[0])
+        self.heights = round_ticks(min(low for low, _ in bands), max(high for _, high in bands))
+        self.scale = math.log10 if panel.log else float
 
-    parts = [text(left, TOP - 12, panel.title, 'font-weight="bold"'),
-             text(left + width / 2, bottom + 36, panel.x_label, 'text-anchor="middle"'),
-             text(0, 0, panel.y_label, f'text-anchor="middle" transform="translate({left - 40:.1f} '
-                                       f'{TOP + PLOT_HEIGHT / 2:.1f}) rotate(-90)"')]
-    for y in heights:
-        parts += [f'<path d="M{left:.1f} {py(y):.1f}h{width:.1f}" stroke="#dddddd"/>',
-                  text(left - 6, py(y) + 4, f"{y:.6g}", 'text-anchor="end"')]
-    for x in ticks:
-        parts += [f'<path d="M{px(x):.1f} {bottom}v5" stroke="#333333"/>',
-                  text(px(x), bottom + 18, f"{x:.6g}", 'text-anchor="middle"')]
+    def x(self, value: float) -> float:
+        start, end = self.scale(min(self.ticks)), self.scale(max(self.ticks))
+        return self.left + self.width * (self.scale(value) - start) / (end - start or 1)
+
+    def y(self, value: float) -> float:
+        low, high = self.heights[0], self.heights[-1]
+        return TOP + PLOT_HEIGHT * (high - value) / (high - low)
+
+
+def draw_axes(panel: Panel, axes: Axes) -> list[str]:
+    """Titles, grid, ticks and their numbers."""
+    left, width, bottom = axes.left, axes.width, axes.bottom
+    turn = f"translate({left - 40:.1f} {TOP + PLOT_HEIGHT / 2:.1f}) rotate(-90)"
+    parts = [
+        text_element(left, TOP - 12, panel.title, 'font-weight="bold"'),
+        text_element(left + width / 2, bottom + 36, panel.x_label, 'text-anchor="middle"'),
+        text_element(0, 0, panel.y_label, f'text-anchor="middle" transform="{turn}"'),
+    ]
+    for height in axes.heights:
+        y = axes.y(height)
+        parts += [
+            f'<path d="M{left:.1f} {y:.1f}h{width:.1f}" stroke="#dddddd"/>',
+            text_element(left - 6, y + 4, f"{height:.6g}", 'text-anchor="end"'),
+        ]
+    for tick in axes.ticks:
+        x = axes.x(tick)
+        parts += [
+            f'<path d="M{x:.1f} {bottom}v5" stroke="#333333"/>',
+            text_element(x, bottom + 18, f"{tick:.6g}", 'text-anchor="middle"'),
+        ]
     parts.append(f'<path d="M{left:.1f} {bottom}h{width:.1f}" stroke="#333333"/>')
+    return parts
+
+
+def draw_band(line: Line, axes: Axes) -> str:
+    """The area between the ends of all bands of a line."""
+    upper = [(point[0], band(point)[1]) for point in line.points]
+    lower = [(point[0], band(point)[0]) for point in reversed(line.points)]
+    edge = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in upper + lower)
+    return f'<polygon points="{edge}" fill="{line.colour}" fill-opacity="0.13"/>'
+
+
+def draw_line(line: Line, axes: Axes) -> list[str]:
+    """The line and, unless it is dashed, a marker on each point."""
+    places = [(f"{axes.x(point[0]):.1f}", f"{axes.y(point[1]):.1f}") for point in line.points]
+    path = " ".join(f"{x},{y}" for x, y in places)
+    parts = [f'<polyline points="{path}" {line.stroke()}/>']
+    if not line.dashed:
+        for x, y in places:
+            parts.append(f'<circle cx="{x}" cy="{y}" r="3" fill="{line.colour}"/>')
+    return parts
+
+
+def draw_panel(panel: Panel, left: float, width: float) -> list[str]:
+    """The SVG elements of one panel; its box starts at `left` px and is `width` px wide."""
+    axes = Axes(panel, left, width)
+    parts = draw_axes(panel, axes)
     for line in panel.lines:  # all bands lie under all lines
-        if any(len(p) == 3 for p in line.points):
-            edge = [(p[0], band(p)[1]) for p in line.points] + [(p[0], band(p)[0]) for p in reversed(line.points)]
-            parts.append(f'<polygon points="{" ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in edge)}" '
-                         f'fill="{line.colour}" fill-opacity="0.13"/>')
+        if any(len(point) == 3 for point in line.points):
+            parts.append(draw_band(line, axes))
     for line in panel.lines:
-        at = [(f"{px(p[0]):.1f}", f"{py(p[1]):.1f}") for p in line.points]
-        parts.append(f'<polyline points="{" ".join(map(",".join, at))}" {line.stroke()}/>')
-        parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{line.colour}"/>' for x, y in at if not line.dashed]
+        parts += draw_line(line, axes)
     return parts
 
 
 def chart(panels: list[Panel]) -> str:
-    """Panels side by side, one legend below them: the text of an SVG file."""
-    each, x, y = WIDTH / len(panels), LEFT, TOP + PLOT_HEIGHT + BOTTOM + 16
-    parts = [e for i, p in enumerate(panels) for e in draw_panel(p, i * each + LEFT, each - LEFT - RIGHT)]
-    for line in {line.label: line for panel in panels for line in panel.lines}.values():
-        needed = 30 + 6.4 * len(line.label)  # 6.4 px: about a character
+    """The text of an SVG file: panels side by side and one legend below them."""
+    each = WIDTH / len(panels)
+    parts, legend = [], {}
+    for i, panel in enumerate(panels):
+        parts += draw_panel(panel, i * each + LEFT, each - LEFT - RIGHT)
+        for line in panel.lines:
+            legend[line.label] = line
+    x, y = LEFT, TOP + PLOT_HEIGHT + BOTTOM + 16
+    for line in legend.values():
+        needed = 30 + CHARACTER * len(line.label)
         if x > LEFT and x + needed > WIDTH - RIGHT:
             x, y = LEFT, y + 20
-        parts += [f'<polyline points="{x:.1f},{y - 4} {x + 24:.1f},{y - 4}" {line.stroke()}/>',
-                  f'<text x="{x + 30:.1f}" y="{y}">{escape(line.label)}</text>']
+        parts += [
+            f'<polyline points="{x:.1f},{y - 4} {x + 24:.1f},{y - 4}" {line.stroke()}/>',
+            f'<text x="{x + 30:.1f}" y="{y}">{escape(line.label)}</text>',
+        ]
         x += needed + 22
-    start = (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 14}" viewBox="0 0 {WIDTH} {y + 14}" '
-             f'font-family="sans-serif" font-size="12" fill="#222222">\n<rect width="100%" height="100%" fill="#ffffff"/>')
+    height = y + 14
+    start = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
+        f'viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12" fill="#222222">\n'
+        '<rect width="100%" height="100%" fill="#ffffff"/>'
+    )
     return "\n".join([start, *parts, "</svg>\n"])
 
 
-def cell(value: dict | None, scale=100.0, digits=1) -> str:
-    """{"mean", "sd"} times the scale; sd is None for a single value, and all of it for none."""
-    sd = f" ± {scale * value['sd']:.{digits}f}" if value and value["sd"] is not None else ""
-    return f"{scale * value['mean']:.{digits}f}{sd}" if value else "–"
+def cell(value: dict | None, scale: float = 100.0, digits: int = 1) -> str:
+    """The text of {"mean", "sd"} times `scale`; sd is None for a single value, `value` for none."""
+    if not value:
+        return "–"
+    text = f"{scale * value['mean']:.{digits}f}"
+    if value["sd"] is not None:
+        text += f" ± {scale * value['sd']:.{digits}f}"
+    return text
 
 
-def interval(found: dict | None, m: str) -> str:
-    """Points of accuracy in measure m, with their 95% interval."""
-    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * found[m][k] for k in ("value", "low", "high"))) if found else "–"
+def interval(found: dict | None, measure: str) -> str:
+    """Points of accuracy in a measure with their 95% interval, or a dash for None."""
+    if not found:
+        return "–"
+    value, low, high = (100 * found[measure][key] for key in ("value", "low", "high"))
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:
-    """A table that is aligned in a terminal too."""
+    """A table that is also aligned in a terminal: the first column left, the others right."""
     widths = [max(2, *map(len, column)) for column in zip(head, *rows)]
-    rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
-    cells = ([f"{c:{'>' if i else '<'}{w}}" for i, (c, w) in enumerate(zip(row, widths))] for row in (head, rule, *rows))
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    rule = ["-" * widths[0]] + ["-" * (width - 1) + ":" for width in widths[1:]]
+    lines = []
+    for row in (head, rule, *rows):
+        cells = [row[0].ljust(widths[0])]
+        cells += [text.rjust(width) for text, width in zip(row[1:], widths[1:])]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -14,7 +14,7 @@ from trainer.settings import Settings
 
 
 def read_json(path: Path) -> dict:
-    """A JSON file of a finished run. Raises ValueError if it is none."""
+    """The contents of a finished run's JSON file. Raises ValueError if the file is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -37,9 +37,10 @@ def write_report(
     table: list[dict],
     settings: Settings | None = None,
 ) -> None:
-    """Write report.json and report.html of one run, or of several (no `settings`).
+    """Write report.json and report.html for one run, or for several if `settings` is None.
 
-    Of several runs, the sections that need their models are left out. `table` is evaluate.rows.
+    The report of several runs leaves out the sections that need models. `table` holds the tables
+    of evaluate.py.
     """
     inputs = [out / "results.json"]
     inputs += [out / f"{stage}.pt" for stage in ("base", "stage1", "stage2")]
@@ -57,9 +58,10 @@ def write_report(
 
 
 def own_question(question: str | None, path: Path) -> tuple[str, Rubric]:
-    """A question and a rubric of the user's own.
+    """The user's own question and the rubric for it in the file `path`.
 
-    Raises ValueError for a file that has no rubric, or none for this question.
+    The file holds a rubric as text, or examples in JSON, of which the question chooses one. Raises
+    ValueError for a file without a rubric for this question.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -87,9 +89,9 @@ def own_question(question: str | None, path: Path) -> tuple[str, Rubric]:
 def explain_one(
     out: Path, settings: Settings, question: str | None, rubric_file: Path | None, color: bool
 ) -> None:
-    """The command `explain`: strips and criteria of the greedy answers to one question.
+    """The command `explain`: print and write strips and criteria of one question's greedy answers.
 
-    Without a question and a rubric it takes the question of this run that the rubric changes most.
+    Without a rubric file, explains the test question of this run that its rubric changes most.
     """
     if question and not rubric_file:
         raise ValueError("explain --question needs --rubric FILE")

@@ -10,23 +10,21 @@ import numpy as np
 import pytest
 
 from report.plot import Line, Panel, cell, chart, interval, markdown, round_ticks
+from study.read import read_runs
 from study.runs import RUNS, TABLES
-from study.tables import (
+from study.sections import Report, flags_text
+from study.statistics import (
     MEASURES,
-    Report,
     accuracies,
-    around,
     crossing,
     difference,
-    flags_text,
-    main,
     mean_curve,
-    read_runs,
     resample,
     share_of_gain,
     spread,
     summary,
 )
+from study.tables import around, main
 
 ROOT = Path(__file__).resolve().parent.parent
 SVG = "{http://www.w3.org/2000/svg}"

@@ -1,0 +1,178 @@
+"""Read the lines of runs.jsonl, and refuse lines that the study does not write.
+
+A line holds one finished run: {"run": name, "seed", "flags", "machine", "steps", ...}.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+SETS = ("new", "hard", "known")  # test sets
+Runs = dict[str, dict[int, dict]]  # lines by run and seed
+Check = tuple[Callable[[object], bool], str]  # whether a field is right, and what was expected
+
+
+# --------------------------------------------------------------------------------------- the checks
+def is_number(value, high: float = 1e15) -> bool:
+    """Whether a value is a number from 0 to `high`."""
+    return type(value) in (int, float) and 0 <= value <= high
+
+
+def is_share(value) -> bool:
+    """Whether a value is a number from 0 to 1."""
+    return is_number(value, 1)
+
+
+def is_name(value) -> bool:
+    """Whether a value is a text that is not empty."""
+    return isinstance(value, str) and value != ""
+
+
+def is_text(value) -> bool:
+    """Whether a value is a text."""
+    return isinstance(value, str)
+
+
+def is_whole(value) -> bool:
+    """Whether a value is a whole number, and not a boolean."""
+    return type(value) is int
+
+
+def is_dict(value) -> bool:
+    """Whether a value is a JSON object."""
+    return isinstance(value, dict)
+
+
+def are_answers(value) -> bool:
+    """Whether a value is a text of 0 and 1."""
+    return is_name(value) and set(value) <= set("01")
+
+
+def of_each_set(is_right: Callable[[object], bool]) -> Callable[[object], bool]:
+    """A check that a value has something right for each test set."""
+
+    def check(value) -> bool:
+        return is_dict(value) and all(is_right(value.get(name)) for name in SETS)
+
+    return check
+
+
+def is_curve(value) -> bool:
+    """Whether a value is a list of four numbers each."""
+    if not isinstance(value, list):
+        return False
+    for point in value:
+        if not (isinstance(point, list) and len(point) == 4 and all(map(is_number, point))):
+            return False
+    return True
+
+
+def is_share_or_missing(value) -> bool:
+    """Whether a value is a share or None."""
+    return value is None or is_share(value)
+
+
+def is_explored(value) -> bool:
+    """Whether a value is what study.sweep.explore returns, or None."""
+    return value is None or all(is_share(value.get(name)) for name in ("once", "always", "mean"))
+
+
+def is_stage1(value) -> bool:
+    """Whether a value has the shares of right key criteria, or is None."""
+    if value is None:
+        return True
+    return is_dict(value) and is_share(value.get("key_new")) and is_share(value.get("key_known"))
+
+
+def are_numbers_or_none(value) -> bool:
+    """Whether all values of a JSON object are numbers or None."""
+    return is_dict(value) and all(x is None or is_number(x) for x in value.values())
+
+
+SHARE: Check = (is_share, "a number from 0 to 1")
+AT_LEAST_0: Check = (is_number, "a number of at least 0")
+EVERY_LINE: dict[str, Check] = {
+    "run": (is_name, "a name"),
+    "seed": (is_whole, "a whole number"),
+    "flags": (is_dict, "settings of rcsd.py by name"),
+    "machine": (is_text, "a text"),
+    "steps": (is_number, "a number, 0 for a model without training"),
+}
+GRID: dict[str, Check] = {"lr": (is_number, "a learning rate"), "valid": SHARE}
+TESTED: dict[str, Check] = {  # fields of every line but those of the grid of learning rates
+    "correct": (
+        of_each_set(are_answers),
+        "known, new and hard, each with a 0 or 1 for every question",
+    ),
+    "score": (of_each_set(is_share), "known, new and hard, each with a score from 0 to 1"),
+    "length": (of_each_set(is_number), "known, new and hard, each with a number of tokens"),
+    "curve": (is_curve, "a list of [step, tokens, accuracy on known laws, on new laws]"),
+    "valid_new": (is_share_or_missing, "a number from 0 to 1"),
+    "explored": (is_explored, "once, always and mean, numbers from 0 to 1"),
+    "stage1": (is_stage1, "key_new and key_known, numbers from 0 to 1"),
+}
+TRAINED: dict[str, Check] = {  # fields of every line with steps
+    **GRID,
+    **TESTED,
+    "kept": AT_LEAST_0,
+    "sampled_tokens": AT_LEAST_0,
+    "seconds": AT_LEAST_0,
+    "train": (are_numbers_or_none, "numbers or null by name"),
+}
+
+
+# -------------------------------------------------------------------------------------- the reading
+def is_grid(name: str) -> bool:
+    """Whether a run is one of the grid of learning rates."""
+    return name.startswith("lr-")
+
+
+def parse_line(line: str, place: str) -> dict:
+    """One line of the file, checked. Raises ValueError, with the place and what was expected."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        raise ValueError(f"{place}: line: expected a JSON object, got {line[:60]!r}")
+    if is_grid(str(row.get("run"))):
+        fields = GRID
+    elif row.get("steps"):
+        fields = TRAINED
+    else:
+        fields = TESTED
+    for name, (is_right, expected) in {**EVERY_LINE, **fields}.items():
+        if not is_right(row.get(name)):
+            got = json.dumps(row[name])[:60] if name in row else "nothing"
+            raise ValueError(f"{place}: {name}: expected {expected}, got {got}")
+    return row
+
+
+def read_runs(path: Path) -> Runs:
+    """The lines of runs.jsonl by run and seed; later lines replace earlier ones.
+
+    Raises ValueError, with the place and what was expected, for anything that the study does not
+    write.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        expected = "expected the lines that study/sweep.py writes"
+        raise ValueError(f"{path}: {expected}: {error}") from None
+    runs, sizes = {}, {}  # sizes: questions in a test set, by seed and set
+    for i, line in enumerate(lines, 1):
+        place = f"{path}:{i}"
+        row = parse_line(line, place)
+        name, seed = row["run"], row["seed"]
+        for test_set in () if is_grid(name) else SETS:
+            count = len(row["correct"][test_set])
+            first = sizes.setdefault((seed, test_set), count)
+            if count != first:
+                raise ValueError(
+                    f"{place}: correct: expected {first} answers in {test_set}, as in the first "
+                    f"line of seed {seed}, got {count}"
+                )
+        runs.setdefault(name, {})[seed] = row
+    if not runs:
+        raise ValueError(f"{path}:1: line: expected a finished run, got an empty file")
+    return runs

@@ -1,44 +1,44 @@
 """What README says is run: its commands, its flags, its files, and the method of one's own."""
-import json
+
 import os
 import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import rcsd
+from tiny import FLAGS, ONE_THREAD, ROOT, TINY, link_run, read_log
 from trainer.command_line import settings_parser
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TINY = dict(base_rows=300, stage1_questions=16, stage2_questions=16, test_questions=12, vocab_size=400, base_steps=6,
-            base_tokens=1024, stage1_steps=3, stage2_steps=2, batch=4, n_embd=32, n_head=2, n_kv_head=1, head_dim=16,
-            n_layer=1, mlp_width=32, max_new_tokens=12, max_seq_len=400, exposure_count=8)
-FLAGS = ["--preset", "smoke", "--device", "cpu", *(f for k, v in TINY.items() for f in ("--" + k.replace("_", "-"), str(v)))]
-COMMANDS = [line.split("  #")[0].strip() for block in re.findall(r"```bash\n(.*?)```", README, re.S)
-            for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for block in re.findall(r"```bash\n(.*?)```", README, re.S)
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.strip()
+]
 COMMANDS += re.findall(r"`(python (?:rcsd|evaluate)\.py [^`]*)`", README.replace("\n", " "))
 
 
 def call(argv, cwd=ROOT):
-    return subprocess.run([sys.executable, *map(str, argv)], capture_output=True, text=True, cwd=cwd,
-                          env=os.environ | {"OMP_NUM_THREADS": "1"})
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    out = tmp_path_factory.mktemp("readme") / "run"
-    for stage in ("data", "base", "stage1", "stage2"):
-        assert rcsd.main([stage, "--out", str(out), *FLAGS]) == 0
-    return out
+    return subprocess.run(
+        [sys.executable, *map(str, argv)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | ONE_THREAD,
+    )
 
 
 def test_it_is_short_and_names_only_what_is_there():
     assert len(README.splitlines()) <= 220
-    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", README) if not link.startswith("http")]
+    links = [
+        link.split("#")[0]
+        for link in re.findall(r"\]\(([^)\s]+)\)", README)
+        if not link.startswith("http")
+    ]
     assert len(links) > 15 and [link for link in links if not (ROOT / link).exists()] == []
     flags = {flag for action in settings_parser("")._actions for flag in action.option_strings}
     flags |= {"--quick", "--summary", "--question", "--rubric"}
@@ -52,14 +52,17 @@ def test_its_table_of_methods_is_the_programs():
 
 def test_its_python_commands_run(finished, tmp_path):
     """Each as it stands, but for the folders and a tiny model."""
-    ran = []
+    ran, here = [], link_run(finished, tmp_path / "run")
+    (here / "rubrics.jsonl").symlink_to(finished / "rubrics.jsonl")
     for line in COMMANDS:
         if not line.startswith("python ") or "--summary" in line or "--method symmetric" in line:
             continue
-        argv = [word.replace("out/cpu", str(finished)).replace("out/mine", str(tmp_path / "mine"))
-                for word in shlex.split(line)[1:]]
+        argv = [
+            word.replace("out/cpu", str(here)).replace("out/mine", str(tmp_path / "mine"))
+            for word in shlex.split(line)[1:]
+        ]
         if argv[1:2] == ["explain"]:
-            argv += ["--out", str(finished)]
+            argv += ["--out", str(here)]
         done = call(argv + FLAGS)
         assert done.returncode == 0, (line, done.stderr)
         ran.append(" ".join(shlex.split(line)[1:3]))
@@ -72,7 +75,11 @@ def test_its_method_of_ones_own_is_the_mean_of_both_divergences(finished, tmp_pa
     code = re.search(r"```python\n(.*?)```", part, re.S)[1]
     function, row = re.match(r"(def .*?\n)\n(    \".*\n)", code, re.S).groups()
     assert len(code.splitlines()) < 20
-    source = (ROOT / "rcsd.py").read_text(encoding="utf-8").replace("from dataclasses import dataclass", "from dataclasses import dataclass, replace")
+    source = (
+        (ROOT / "rcsd.py")
+        .read_text(encoding="utf-8")
+        .replace("from dataclasses import dataclass", "from dataclasses import dataclass, replace")
+    )
     source = source.replace("\nMETHODS = {\n", f"\n{function}\n\nMETHODS = {{\n{row}")
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -81,12 +88,18 @@ def test_its_method_of_ones_own_is_the_mean_of_both_divergences(finished, tmp_pa
             (copy / path.name).symlink_to(path)
     (copy / "rcsd.py").write_text(source, encoding="utf-8")
     losses = {}
-    for name, flags in {"forward": ["--beta", "0"], "reverse": ["--beta", "1"], "own": ["--method", "symmetric"]}.items():
+    for name, flags in {
+        "forward": ["--beta", "0"],
+        "reverse": ["--beta", "1"],
+        "own": ["--method", "symmetric"],
+    }.items():
         out = tmp_path / name
-        done = call(["rcsd.py", "stage2", "--from", finished, "--out", out, *FLAGS, *flags], cwd=copy)
+        done = call(
+            ["rcsd.py", "stage2", "--from", finished, "--out", out, *FLAGS, *flags], cwd=copy
+        )
         assert done.returncode == 0, done.stderr
-        log = [json.loads(line) for line in (out / "stage2.jsonl").read_text(encoding="utf-8").splitlines()]
-        assert len(log) == 2
+        log = read_log(out / "stage2.jsonl")
+        assert len(log) == TINY["stage2_steps"]
         losses[name] = log[0]["loss"]
     assert losses["own"] == pytest.approx((losses["forward"] + losses["reverse"]) / 2, rel=1e-5)
     assert losses["forward"] != pytest.approx(losses["reverse"], rel=1e-3)

@@ -1,0 +1,87 @@
+"""Fixtures that several files of tests share."""
+
+import copy
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import data.prepare as prepare_module
+from data.generate import example
+from data.load import load_examples
+from data.prepare import exposures, prepare
+from oracle import draws
+from report import explain
+from tiny import SMALL_DATA, STAGES, run_script
+from trainer.checkpoints import load
+from trainer.settings import Settings
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A tiny run of all stages, evaluated. Tests only read it, or link to it."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    for stage in STAGES:
+        run_script([stage], out)
+    run_script([], out, script="evaluate.py")
+    return out
+
+
+@pytest.fixture(scope="session")
+def many():
+    """Problems of every kind with the example made from each."""
+    return list(draws(6000))
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """A small run's files, its sets loaded, and every example behind base.jsonl, in order."""
+    out, rows = tmp_path_factory.mktemp("data"), []
+
+    def recording(problem, rng, id, **options):
+        e = example(problem, rng, id, **options)
+        rows.append(e)
+        return e
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare_module, "example", recording)
+        prepare(out, seed=0, **SMALL_DATA)
+    sets = {}
+    for path in out.glob("*.jsonl"):
+        if path.stem != "base":
+            sets[path.stem], report = load_examples(path)
+            assert report.kept == len(sets[path.stem]) and not report.dropped
+    sets["exposure"] = exposures(SMALL_DATA["exposure_count"], 0)
+    sets["base"] = [e for e in rows if e.id == ""]
+    return out, sets
+
+
+@pytest.fixture(scope="session")
+def run(finished):
+    """That run as the report opens it, with models far from uniform and far from each other."""
+    settings = replace(Settings(), **load(finished / "stage2.pt")["settings"], device="cpu")
+    run = explain.open_run(finished, settings)
+    for seed, model in enumerate((run.base, run.student)):
+        torch.manual_seed(seed)
+        for p in model.parameters():
+            p.data += 0.3 * torch.randn(p.shape)
+    return run
+
+
+@pytest.fixture(scope="session")
+def report(finished):
+    """Its report, with one more answer that is right, as a trained model would have."""
+    made = json.loads((finished / "report.json").read_text(encoding="utf-8"))
+    for e in made["examples"]:
+        answer = e["answers"][0]
+        e["answers"] = [copy.deepcopy(answer) | {"right": right} for right in (True, False)]
+    return made

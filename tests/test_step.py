@@ -1,0 +1,134 @@
+"""One step: which state predicts which token, the token losses, padding, micro-batches."""
+
+import copy
+
+import pytest
+import torch
+
+from data.tokenizer import Tokenizer, encode, train_bpe
+from loss import token_divergence
+from rubrics import Criterion, Rubric, prompt
+from step import Rollout, completion_hidden, distillation, micro_batches, sft_loss, update
+from tiny import next_logits, random_rollouts, tiny_model
+from trainer.settings import Settings
+
+
+def test_completion_hidden_is_the_state_before_each_token():
+    model, rows = tiny_model().double(), random_rollouts()
+    got = completion_hidden(model, [(r.prompt, r.completion) for r in rows])
+    wanted = []
+    for r in rows:  # one prefix at a time: no padding, no batch, no slicing
+        for t in range(len(r.completion)):
+            wanted.append(model(torch.tensor([r.prompt + r.completion[:t]]))[0, -1])
+    torch.testing.assert_close(got, torch.stack(wanted), atol=1e-10, rtol=0)
+
+
+def test_same_context_gives_a_loss_of_exactly_zero_and_no_gradient():
+    student = tiny_model()
+    teacher, rows = copy.deepcopy(student), random_rollouts(same_context=True)
+    stats = update(distillation, student, teacher, rows, [], Settings())
+    assert stats["loss"] == 0.0
+    assert max(p.grad.abs().max() for p in student.parameters()) < 1e-5  # rounding
+
+
+def test_another_context_gives_the_plain_formula():
+    student, rows = tiny_model(), random_rollouts()
+    teacher = copy.deepcopy(student)
+    stats = update(distillation, student, teacher, rows, [], Settings(beta=0.3, temperature=1.5))
+    total, count = 0.0, 0
+    for r in rows:
+        for t in range(len(r.completion)):
+            one = next_logits(student, r.prompt, r.completion, t)[None].double()
+            other = next_logits(teacher, r.teacher_prompt, r.completion, t)[None].double()
+            total += token_divergence(one, other, beta=0.3, temperature=1.5).item()
+            count += 1
+    assert stats["loss"] == pytest.approx(total / count, rel=1e-5)
+
+
+def test_without_a_teacher_the_signal_is_the_log_probability():
+    student, rows = tiny_model(), random_rollouts()
+    stats = update(sft_loss, student, None, rows, [], Settings())
+    weighted = [Rollout(r.prompt, r.completion, weights=[0.5] * len(r.completion)) for r in rows]
+    again = update(sft_loss, student, None, weighted, [], Settings())
+    assert again["loss"] == pytest.approx(stats["loss"], rel=1e-5)
+    nll = []
+    for r in rows:
+        for t, token in enumerate(r.completion):
+            nll.append(-next_logits(student, r.prompt, r.completion, t).log_softmax(-1)[token])
+    assert stats["loss"] == pytest.approx(torch.stack(nll).mean().item(), rel=1e-5)
+
+
+def gradients(teacher, **settings):
+    student = tiny_model()
+    loss_fn, teacher = (distillation, tiny_model(1)) if teacher else (sft_loss, None)
+    update(loss_fn, student, teacher, random_rollouts(), [], Settings(**settings))
+    return [p.grad.clone() for p in student.parameters()]
+
+
+@pytest.mark.parametrize("teacher", [True, False])
+def test_micro_batches_change_nothing(teacher):
+    whole = gradients(teacher, micro_tokens=10**6)
+    assert max(g.abs().max() for g in whole) > 1e-3
+    for tokens in (1, 60, 200):
+        for a, b in zip(whole, gradients(teacher, micro_tokens=tokens)):
+            torch.testing.assert_close(a, b, atol=2e-6, rtol=1e-4)
+
+
+def test_weights_choose_tokens():
+    student, (row,) = tiny_model(), random_rollouts(1, seed=3)
+    assert len(row.completion) > 2
+    last = Rollout(row.prompt + row.completion[:-1], row.completion[-1:])
+    weights = [0.0] * (len(row.completion) - 1) + [2.0]
+    only_last = Rollout(row.prompt, row.completion, weights=weights)
+    a, b = (update(sft_loss, student, None, [r], [], Settings())["loss"] for r in (last, only_last))
+    assert a == pytest.approx(b, rel=1e-5)
+
+
+def test_micro_batches_hold_every_row_once_within_the_budget():
+    rows = random_rollouts(50)
+    batches = list(micro_batches(rows, 100))
+    assert sorted(id(r) for b in batches for r in b) == sorted(id(r) for r in rows)
+    for b in batches:
+        longest = max(len(r.completion) + max(len(r.prompt), len(r.teacher_prompt)) for r in b)
+        assert len(b) == 1 or len(b) * longest <= 100
+
+
+def test_a_long_completion_weighs_by_its_tokens():
+    student, a, b = tiny_model(), *random_rollouts(2)
+    one, two, both = (
+        update(sft_loss, student, None, rows, [], Settings())["loss"] for rows in ([a], [b], [a, b])
+    )
+    n, m = len(a.completion), len(b.completion)
+    assert n != m
+    assert both == pytest.approx((n * one + m * two) / (n + m), rel=1e-5)
+
+
+def test_no_valid_token_changes_nothing():
+    student = tiny_model()
+    before = copy.deepcopy(student.state_dict())
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1.0)
+    teacher, rows = copy.deepcopy(student), [Rollout([1, 2], [], [3], True)]
+    stats = update(distillation, student, teacher, rows, [optimizer], Settings())
+    assert stats["loss"] == 0.0
+    assert all(torch.equal(before[name], p) for name, p in student.state_dict().items())
+
+
+def test_eos_is_learned_and_is_not_pad():
+    tokenizer = Tokenizer(train_bpe(["force = mass × acceleration"], 270))
+    assert tokenizer.eos != tokenizer.pad
+    student = tiny_model(vocab=tokenizer.vocab_size)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=0.01)
+    rows = [Rollout(encode(tokenizer, prompt("why?")), tokenizer.encode("so") + [tokenizer.eos])]
+    for _ in range(40):
+        update(sft_loss, student, None, rows, [optimizer], Settings())
+    hidden = completion_hidden(student, [(rows[0].prompt, rows[0].completion)])
+    assert (hidden @ student.head_weight.T)[-1].argmax().item() == tokenizer.eos
+
+
+def test_student_and_teacher_prompts_end_alike_and_text_is_never_joined():
+    tokenizer = Tokenizer(train_bpe(["a rubric a rubric ab ab"] * 3, 300))
+    rubric = Rubric((Criterion("t", "Essential: uses a = b", 5),))
+    student, teacher = (encode(tokenizer, prompt("ab <|solve|>", rubric=r)) for r in (None, rubric))
+    assert student[-1] == teacher[-1] == tokenizer.id["solve"]
+    assert student.count(tokenizer.id["solve"]) == 1  # the literal text in the question stays text
+    assert teacher[: len(student) - 1] == student[:-1]

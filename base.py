@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from data.files import write_lines
+from data.files import digest, read_json, write_lines
 from data.prepare import prepare
-from data.tokenizer import Tokenizer, encode, read_tokenizer
+from data.tokenizer import TOKENIZER, Tokenizer, encode, read_tokenizer
 from model import GPT, GPTConfig, batch_by_tokens, count_parameters
 from step import Rollout, lengths, sft_loss, update
 from trainer.checkpoints import same_settings
@@ -29,13 +29,32 @@ def run_data(out: Path, settings: Settings, resume: bool) -> None:
             raise ValueError(
                 f"{mark.parent} is there already: pass --resume to keep it, or another --out"
             )
-        same_settings(mark, json.loads(mark.read_text(encoding="utf-8")), wanted)
+        check_data(out, wanted)
         print(f"data: done before, {mark.parent}")
         return
     if rank_and_size()[0] == 0:
         prepare(out / "data", **wanted)
-        write_lines(mark, [json.dumps(wanted)])
+        files = {path.name: digest(path) for path in sorted(mark.parent.iterdir())}
+        write_lines(mark, [json.dumps(wanted | {"files": files})])
     wait_for_all()
+
+
+def check_data(out: Path, wanted: dict | None = None) -> None:
+    """Compare a run's data with data.json, if that is there.
+
+    Raises ValueError for other settings (`wanted`) and for a file that was changed since.
+    """
+    mark = out / "data" / "data.json"
+    if not mark.exists():
+        return
+    made = read_json(mark)
+    same_settings(mark, made, wanted or {})
+    for name, found in made.get("files", {}).items():
+        if digest(mark.parent / name) != found:
+            raise ValueError(
+                f"{mark.parent / name} was changed since {mark} was written: bring it back, or "
+                "make the data anew in another --out"
+            )
 
 
 def new_model(vocab_size: int, settings: Settings) -> GPT:
@@ -113,9 +132,8 @@ def run_base(out: Path, settings: Settings, resume: bool) -> None:
 
     Raises ValueError for data of other settings.
     """
-    tokenizer, device, mark = read_tokenizer(out), device_of(settings), out / "data" / "data.json"
-    if mark.exists():
-        same_settings(mark, json.loads(mark.read_text(encoding="utf-8")), settings.of("data"))
+    check_data(out, settings.of("data"))
+    tokenizer, device = read_tokenizer(out), device_of(settings)
     rows = read_corpus(out / "data" / "base.jsonl", tokenizer, settings)
     ids = [row for row, _ in rows]
     student = new_model(tokenizer.vocab_size, settings).to(device)
@@ -143,7 +161,8 @@ def run_base(out: Path, settings: Settings, resume: bool) -> None:
         return row | lengths(rollouts)
 
     state = State(student, optimizers)
-    train("base", state, take_step, settings.base_steps, 50, out, settings, resume)
+    inputs = {f"data/{name}": digest(out / "data" / name) for name in ("base.jsonl", TOKENIZER)}
+    train("base", state, take_step, settings.base_steps, 50, out, settings, resume, inputs)
 
 
 # ------------------------------------------------------------------------------------ the optimizer

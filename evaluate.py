@@ -19,16 +19,18 @@ from pathlib import Path
 
 import torch
 
-from data.files import write_lines
+from base import check_data
+from data.files import digest, read_json, write_lines
 from data.grammar import correct
 from data.load import load_examples
-from data.tokenizer import Tokenizer, encode, read_tokenizer
+from data.tokenizer import TOKENIZER, Tokenizer, encode, read_tokenizer
 from model import GPT, count_parameters
-from rcsd import greedy, write_rubrics
+from rcsd import write_rubrics
 from report.panels import spread
-from report.write import explain_one, read_json, write_report
+from report.write import explain_one, write_report
 from rubrics import Example, Rubric, grade, key_relations, prompt, usable_rubric
-from trainer.checkpoints import is_up_to_date, load, load_model
+from step import greedy
+from trainer.checkpoints import load, load_model, same_inputs
 from trainer.command_line import exit_code, hold, settings_from, settings_parser
 from trainer.processes import device_of, join_processes, rank_and_size, wait_for_all
 from trainer.settings import Settings
@@ -42,7 +44,7 @@ GROUPS = (
     "hard: unseen two-step, new",
 )
 SEEN = GROUPS[:2]  # their phrasings occur in training
-TRAINED = ("base", "stage1", "stage2")
+TRAINED, TESTS = ("base", "stage1", "stage2"), ("test_known", "test_new", "test_hard")
 
 
 def group_of(e: Example) -> str:
@@ -130,8 +132,8 @@ def evaluate(out: Path, settings: Settings) -> dict:
     tokenizer, device = read_tokenizer(out), device_of(settings)
     base, writer, student = (load_model(out / f"{name}.pt", device).eval() for name in TRAINED)
     examples = []
-    for name in ("known", "new", "hard"):
-        examples += load_examples(out / "data" / f"test_{name}.jsonl")[0]
+    for name in TESTS:
+        examples += load_examples(out / "data" / f"{name}.jsonl")[0]
     reference = {e.id: e.rubric for e in examples}
     written = write_rubrics(base, tokenizer, examples, settings)
     stage1 = {"base": judge_rubrics(written, examples)[0]}
@@ -229,13 +231,32 @@ def table(runs: list[dict]) -> str:
     return "\n".join(lines + [line(**row) for row in written["rows"]])
 
 
+def inputs_of(out: Path) -> dict[str, str]:
+    """Digests of what results.json is made from.
+
+    Raises ValueError for data that changed, or for stages that are not made from each other.
+    """
+    check_data(out)
+    found = {f"data/{TOKENIZER}": digest(out / "data" / TOKENIZER)}
+    for stage in TRAINED:
+        content = load(out / f"{stage}.pt")
+        same_inputs(out / f"{stage}.pt", content["inputs"], found)
+        if stage == "base":
+            found["base.pt"] = content["digest"]
+    for stage in TRAINED:
+        found[f"{stage}.pt"] = load(out / f"{stage}.pt")["digest"]
+    for name in TESTS:
+        found[f"data/{name}.jsonl"] = digest(out / "data" / f"{name}.jsonl")
+    return found
+
+
 def results_of(out: Path, settings: Settings) -> dict:
-    """results.json of a finished run, made now unless it is up to date."""
-    path, checkpoints = out / "results.json", [out / f"{stage}.pt" for stage in TRAINED]
-    done = all(map(Path.exists, checkpoints)) and is_up_to_date(path, *checkpoints)
+    """results.json of a finished run, made now unless it is of the same models and questions."""
+    path, inputs = out / "results.json", inputs_of(out)
+    done = path.exists() and read_json(path).get("inputs") == inputs
     wait_for_all()  # with several processes: all must have looked before the first writes
     if not done:
-        results = evaluate(out, settings)
+        results = evaluate(out, settings) | {"inputs": inputs}
         if rank_and_size()[0] == 0:
             write_lines(path, [json.dumps(results, ensure_ascii=False, indent=1)])
         wait_for_all()

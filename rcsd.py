@@ -23,25 +23,33 @@ import json
 import random
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
-from base import run_base, run_data
-from data.files import write_lines
+from base import check_data, run_base, run_data
+from data.files import digest, write_lines
 from data.grammar import correct
 from data.load import filter_by_length, load_examples, read_questions
-from data.sources import choose_rubrics, corrupt
-from data.tokenizer import Tokenizer, encode, read_tokenizer
-from model import GPT, generate
-from rubrics import TEACHER_CONTEXTS, Example, grade, prompt, rubric_problem, teacher_prompt
-from step import Rollout, distillation, lengths, policy_gradient_loss, rollout, sft_loss, update
-from trainer.checkpoints import is_up_to_date, load, load_model, same_settings
+from data.sources import choose_rubrics, corrupt, read_rows
+from data.tokenizer import TOKENIZER, Tokenizer, encode, read_tokenizer
+from model import GPT
+from rubrics import TEACHER_CONTEXTS, Example, Rubric, grade, prompt, rubric_problem, teacher_prompt
+from step import (
+    Rollout,
+    distillation,
+    greedy,
+    lengths,
+    policy_gradient_loss,
+    rollout,
+    sft_loss,
+    update,
+)
+from trainer.checkpoints import load, load_model, same_inputs, same_settings
 from trainer.command_line import exit_code, hold, settings_from, settings_parser, share
 from trainer.loop import State, train
-from trainer.processes import device_of, gather, join_processes, rank_and_size, shard, wait_for_all
+from trainer.processes import device_of, join_processes, rank_and_size, wait_for_all
 from trainer.settings import Settings, seed_for
 
 Sections = list[tuple[str, str]]  # a prompt before it is encoded: (section, text) pairs
@@ -150,6 +158,8 @@ class Stage:
     """From a rollout and its text."""
     validate: Callable[[GPT], dict[str, float]] | None = None
     """From the student to {name: score}; the best weights are kept."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Digests of what it learns from beside the base model and the questions."""
 
 
 def make_teacher(student: GPT, settings: Settings) -> GPT:
@@ -186,8 +196,11 @@ def post_train(
     Returns the student. Raises ValueError if the base model is missing or was made otherwise.
     """
     tokenizer, device, method = read_tokenizer(out), device_of(settings), stage.method
-    same_settings(out / "base.pt", load(out / "base.pt")["settings"], settings.of("base"))
-    student = load_model(out / "base.pt", device)
+    path, tokenizer_digest = out / "base.pt", digest(out / "data" / TOKENIZER)
+    base = load(path)
+    same_settings(path, base["settings"], settings.of("base"))
+    same_inputs(path, base["inputs"], {f"data/{TOKENIZER}": tokenizer_digest})
+    student = load_model(path, device)
     teacher = make_teacher(student, settings) if method.teacher else None
     optimizers = [
         torch.optim.AdamW(student.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.0)
@@ -196,6 +209,8 @@ def post_train(
         examples, tokenizer, settings.prompt_room(), stage.student_prompt, stage.teacher_prompt
     )
     group_size = settings.group_size if method.reward else 1
+    inputs = {"base.pt": base["digest"], f"data/{TOKENIZER}": tokenizer_digest} | stage.inputs
+    inputs["set of questions"] = digest(e.content() for e in examples)
 
     def collect(step: int) -> list[Rollout]:
         drawn = draw_examples(examples, settings.batch // group_size, step, stage.name, settings)
@@ -236,24 +251,9 @@ def post_train(
     ema = teacher if method.teacher and settings.teacher == "ema" else None
     state = State(student, optimizers, ema)
     return train(
-        stage.name, state, take_step, stage.steps, 5, out, settings, resume, stage.validate
+        *(stage.name, state, take_step, stage.steps, 5, out, settings, resume, inputs),
+        validate=stage.validate,
     )
-
-
-def greedy(
-    model: GPT, tokenizer: Tokenizer, prompts: list[list[int]], settings: Settings, note: str = ""
-) -> list[tuple[str, bool, int]]:
-    """Most likely completions: (text, truncated, number of tokens) for each prompt."""
-    order, done = sorted(range(len(prompts)), key=lambda i: len(prompts[i])), []
-    mine = shard(order)
-    for start in tqdm(range(0, len(mine), 128), note, leave=False, disable=not note):
-        part = [prompts[i] for i in mine[start : start + 128]]
-        completions = generate(
-            model, part, eos=tokenizer.eos, temperature=0, max_new_tokens=settings.max_new_tokens
-        )
-        done += [(tokenizer.decode_completion(c.ids), c.truncated, len(c.ids)) for c in completions]
-    found = dict(zip(order, gather(done)))
-    return [found[i] for i in range(len(prompts))]
 
 
 # --------------------------------------------------------------------------------------- the stages
@@ -262,6 +262,7 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
 
     The student sees x. Its teacher sees x and the reference rubric.
     """
+    check_data(out)
     tokenizer = read_tokenizer(out)
     path = Path(settings.data or out / "data" / "stage1.jsonl")
     examples = [e for e in read_questions(path, bool(settings.data)) if e.rubric]
@@ -278,18 +279,20 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
         is_good=lambda r, text: not rubric_problem(text, r.truncated),
     )
     student = post_train(stage, out, examples, settings, resume)
-    if is_up_to_date(out / "rubrics.jsonl", out / "stage1.pt"):
-        return
+    path, writer = out / "rubrics.jsonl", load(out / "stage1.pt")["digest"]
     questions = stage2_questions(out, tokenizer, settings)
+    if path.exists():
+        there = read_rows(path)
+        is_mine = all(row.get("writer") == writer for row in there)
+        if is_mine and [row.get("question") for row in there] == [e.question for e in questions]:
+            return
     written = write_rubrics(student, tokenizer, questions, settings)
+    rows = [row | {"writer": writer} for row in written]
     if rank_and_size()[0] == 0:
-        write_lines(out / "rubrics.jsonl", (json.dumps(row, ensure_ascii=False) for row in written))
+        write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
     wait_for_all()
     invalid = sum(bool(row["problem"]) for row in written)
-    print(
-        f"stage1: wrote rubrics for {len(written)} questions, {invalid} of them invalid, "
-        f"{out / 'rubrics.jsonl'}"
-    )
+    print(f"stage1: wrote rubrics for {len(written)} questions, {invalid} of them invalid, {path}")
 
 
 def stage2_questions(out: Path, tokenizer: Tokenizer, settings: Settings) -> list[Example]:
@@ -303,13 +306,18 @@ def stage2_questions(out: Path, tokenizer: Tokenizer, settings: Settings) -> lis
 def write_rubrics(
     model: GPT, tokenizer: Tokenizer, examples: list[Example], settings: Settings
 ) -> list[dict]:
-    """Greedy rubrics for questions, {"id", "text", "problem"} each.
+    """Greedy rubrics for questions, {"id", "question", "text", "problem"} each.
 
     problem is "" or says why the rubric is invalid.
     """
     prompts = [encode(tokenizer, prompt(e.question, task="write_rubric")) for e in examples]
     return [
-        {"id": e.id, "text": text, "problem": rubric_problem(text, truncated)}
+        {
+            "id": e.id,
+            "question": e.question,
+            "text": text,
+            "problem": rubric_problem(text, truncated),
+        }
         for e, (text, truncated, _) in zip(examples, greedy(model, tokenizer, prompts, settings))
     ]
 
@@ -320,6 +328,7 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
     RCSD's teacher sees x and the rubric.
     Raises ValueError if a question lacks what the method needs.
     """
+    check_data(out)
     tokenizer, method = read_tokenizer(out), method_of(settings)
     examples = stage2_questions(out, tokenizer, settings)[: settings.stage2_limit or None]
     examples = corrupt(examples, "solution", settings.corrupted, settings.seed)
@@ -333,28 +342,46 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
     def validate_student(student: GPT) -> dict[str, float]:
         return validate(student, tokenizer, valid, settings)
 
+    teacher_context, inputs = None, {}
+    if method.teacher:
+        teacher_context = method.teacher_context or settings.teacher_context
+    rubrics = teacher_rubrics(out, examples, teacher_context, settings)
+    if rubrics:
+        inputs["set of rubrics"] = digest(rubrics[e.id].text() for e in examples)
+    if settings.eval_every:
+        inputs["data/valid.jsonl"] = digest(out / "data" / "valid.jsonl")
+
+    def stage2_teacher(example: Example) -> Sections:
+        return teacher_prompt(example, teacher_context, rubrics.get(example.id))
+
     stage = Stage(
         "stage2",
         settings.stage2_steps,
         method,
         student_prompt=lambda e: prompt(e.question),
-        teacher_prompt=stage2_teacher(out, examples, method, settings) if method.teacher else None,
+        teacher_prompt=stage2_teacher if method.teacher else None,
         measure="correct",
         is_good=lambda r, text: correct(text, r.example.answer),
         validate=validate_student if settings.eval_every else None,
+        inputs=inputs,
     )
     post_train(stage, out, examples, settings, resume)
 
 
-def stage2_teacher(
-    out: Path, examples: list[Example], method: Method, settings: Settings
-) -> Callable:
-    """The function from an example to the stage II teacher's prompt."""
-    context, rubrics = method.teacher_context or settings.teacher_context, {}
-    if "rubric" in TEACHER_CONTEXTS[context]:
-        learned, rate = out / "rubrics.jsonl", settings.rubric_rate
-        rubrics = choose_rubrics(settings.rubrics, examples, learned, rate, settings.seed)
-    return lambda e: teacher_prompt(e, context, rubrics.get(e.id))
+def teacher_rubrics(
+    out: Path, examples: list[Example], context: str | None, settings: Settings
+) -> dict[str, Rubric]:
+    """The rubrics that a teacher with this context reads, by question id; none if it reads none.
+
+    Raises ValueError for learned rubrics that another stage1.pt has written.
+    """
+    if context is None or "rubric" not in TEACHER_CONTEXTS[context]:
+        return {}
+    path, writer = out / "rubrics.jsonl", None
+    if settings.rubrics == "learned" and (out / "stage1.pt").exists():
+        writer = load(out / "stage1.pt")["digest"]
+    rate, seed = settings.rubric_rate, settings.seed
+    return choose_rubrics(settings.rubrics, examples, path, rate, seed, writer)
 
 
 def validate(

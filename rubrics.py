@@ -109,7 +109,13 @@ class Example:
     rubric: Rubric | None = None
     meta: dict = field(default_factory=dict)
 
+    def content(self) -> str:
+        """What can be learned from it, wherever it stands and whatever its id."""
+        rubric = self.rubric.text() if self.rubric else ""
+        return json.dumps([self.question, self.answer, self.solution, rubric])
+
     def to_json(self) -> str:
+        """Its line in a data file."""
         row = {
             "id": self.id,
             "question": self.question,

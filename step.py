@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from tqdm import tqdm
 
 from data.tokenizer import Tokenizer
 from fused_loss import distillation_loss
@@ -66,6 +67,22 @@ def rollout(
         noise=shard(noise).to(student.head_weight.device),
     )
     return gather(completions)
+
+
+def greedy(
+    model: GPT, tokenizer: Tokenizer, prompts: list[list[int]], settings: Settings, note: str = ""
+) -> list[tuple[str, bool, int]]:
+    """Most likely completions: (text, truncated, number of tokens) for each prompt."""
+    order, done = sorted(range(len(prompts)), key=lambda i: len(prompts[i])), []
+    mine = shard(order)
+    for start in tqdm(range(0, len(mine), 128), note, leave=False, disable=not note):
+        part = [prompts[i] for i in mine[start : start + 128]]
+        completions = generate(
+            model, part, eos=tokenizer.eos, temperature=0, max_new_tokens=settings.max_new_tokens
+        )
+        done += [(tokenizer.decode_completion(c.ids), c.truncated, len(c.ids)) for c in completions]
+    found = dict(zip(order, gather(done)))
+    return [found[i] for i in range(len(prompts))]
 
 
 # --------------------------------------------------------------------------------- the token losses

@@ -1,5 +1,7 @@
 """Files that are whole or not there: every result of a run is written through here."""
 
+import hashlib
+import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +38,32 @@ def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> None:
     with replacing(path) as file:
         for line in lines:
             file.write((line + "\n").encode("utf-8"))
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object of a run's own folder. Raises ValueError if it is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: expected the JSON of a finished run: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def digest(content: Path | Iterable[str]) -> str:
+    """16 hex digits that stand for a file's bytes, or for texts in their order.
+
+    Raises ValueError for a file that is not there.
+    """
+    if isinstance(content, Path):
+        try:
+            data = content.read_bytes()
+        except OSError as error:
+            raise ValueError(f"{content}: {error.strerror}") from None
+    else:
+        data = json.dumps(list(content), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 @contextmanager

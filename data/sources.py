@@ -121,17 +121,23 @@ RUBRICS = ("learned", "reference", "generic", "noisy", "reduced", "shuffled")
 
 
 def choose_rubrics(
-    source: str, examples: list[Example], learned: Path, rate: float, seed: int
+    source: str,
+    examples: list[Example],
+    learned: Path,
+    rate: float,
+    seed: int,
+    writer: str | None = None,
 ) -> dict[str, Rubric]:
     """The rubrics that the teacher of stage II sees: {question id: rubric}.
 
-    `source` is one of RUBRICS, and `learned` is the file that stage I wrote. `rate` and `seed` go
-    to `corrupt`. Raises ValueError if a question has no such rubric.
+    `source` is one of RUBRICS. `learned` is the file that stage I wrote and `writer` the digest of
+    its model, if that is known. `rate` and `seed` go to `corrupt`.
+    Raises ValueError if a question has no such rubric.
     """
     if source == "generic":
         return {e.id: GENERIC for e in examples}
     if source == "learned":
-        return learned_rubrics(learned, examples)
+        return learned_rubrics(learned, examples, writer)
     without = [e.id for e in examples if not e.rubric]
     if without:
         raise ValueError(
@@ -143,22 +149,41 @@ def choose_rubrics(
     return {e.id: e.rubric for e in examples}
 
 
-def learned_rubrics(path: Path, examples: list[Example]) -> dict[str, Rubric]:
-    """The rubrics that stage I wrote: {question id: rubric}.
+def learned_rubrics(
+    path: Path, examples: list[Example], writer: str | None = None
+) -> dict[str, Rubric]:
+    """The rubrics that stage I wrote: {question id: rubric}. They are found by the question's text.
 
-    Raises ValueError if the file is missing or lacks a question.
+    Raises ValueError if the file is missing, lacks a question, or is not by this `writer`.
     """
     if not path.exists():
         raise ValueError(
             f"{path}: no learned rubrics; run stage1 first, or pass --rubrics reference"
         )
-    with open(path, encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    rubrics = {row["id"]: usable_rubric(row) for row in rows}
-    missing = [e.id for e in examples if e.id not in rubrics]
+    rubrics = {}
+    for row in read_rows(path):
+        if writer is not None and row.get("writer") != writer:
+            raise ValueError(f"{path} was not written by the stage1.pt beside it: run stage1 again")
+        rubrics[row["question"]] = usable_rubric(row)
+    missing = [e.id for e in examples if e.question not in rubrics]
     if missing:
         raise ValueError(
             f"{path}: no rubric for question {missing[0]} and {len(missing) - 1} more; "
             "run stage1 on this data"
         )
-    return rubrics
+    return {e.id: rubrics[e.question] for e in examples}
+
+
+def read_rows(path: Path) -> list[dict]:
+    """The rows of a file that stage I wrote. Raises ValueError with file, line and field."""
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        wanted = ("id", "question", "text", "problem")
+        if not isinstance(row, dict) or not all(isinstance(row.get(w), str) for w in wanted):
+            raise ValueError(f"{path}:{number}: expected {', '.join(wanted)}: run stage1 again")
+        rows.append(row)
+    return rows

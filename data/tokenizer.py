@@ -233,10 +233,13 @@ def encode(tokenizer: Tokenizer, sections: list[tuple[str, str]]) -> list[int]:
     return ids
 
 
+TOKENIZER = "tokenizer.txt"  # its name in a run's data folder
+
+
 def read_tokenizer(out: Path) -> Tokenizer:
     """The tokenizer of a run's data; ValueError if the run has no data yet."""
     try:
-        return Tokenizer.from_file(out / "data" / "tokenizer.txt")
+        return Tokenizer.from_file(out / "data" / TOKENIZER)
     except FileNotFoundError:
         raise ValueError(
             f"{out / 'data'}: no data yet; run `python rcsd.py data` with the same --out first"

@@ -16,7 +16,7 @@ from data.grammar import canonical, correct
 from data.load import load_examples
 from loss import CLIP_MODES, token_divergence
 from model import GPT
-from rcsd import greedy, write_rubrics
+from rcsd import write_rubrics
 from report.explain import (
     TOP,
     Run,
@@ -38,7 +38,7 @@ from rubrics import (
     satisfied,
     usable_rubric,
 )
-from step import Rollout, completion_hidden, micro_batches, rollout
+from step import Rollout, completion_hidden, greedy, micro_batches, rollout
 from trainer.settings import PRESETS, Settings
 
 PANEL = 100  # questions of the teacher's panel

@@ -4,21 +4,12 @@ import json
 import sys
 from pathlib import Path
 
-from data.files import write_lines
+from data.files import digest, read_json, write_lines
 from data.load import load_examples
 from report import explain, page, panels, terminal
 from rubrics import Rubric, parse_rubric
-from trainer.checkpoints import is_up_to_date
 from trainer.processes import rank_and_size, wait_for_all
 from trainer.settings import Settings
-
-
-def read_json(path: Path) -> dict:
-    """The contents of a finished run's JSON file. Raises ValueError if the file is not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: expected the JSON of a finished run: {error}") from None
 
 
 def write_page(out: Path, name: str, report: dict) -> None:
@@ -42,17 +33,17 @@ def write_report(
     The report of several runs leaves out the sections that need models. `table` holds the tables
     of evaluate.py.
     """
-    inputs = [out / "results.json"]
-    inputs += [out / f"{stage}.pt" for stage in ("base", "stage1", "stage2")]
-    done = settings and is_up_to_date(out / "report.json", *inputs)
+    path, made_from = out / "report.json", digest(json.dumps(run) for run in runs)
+    done = path.exists() and read_json(path).get("made_from") == made_from
     wait_for_all()  # with several processes: all must have looked before the first writes
     if done:
-        report = read_json(out / "report.json")
+        report = read_json(path)
     else:
         facts = [panels.facts(run) for run in runs]
         report = panels.tidy({"runs": facts, "table": table, "curves": panels.curves(folders)})
         if settings:
             report |= panels.report(out, settings, runs[0])
+        report["made_from"] = made_from
     write_page(out, "report", report)
     print(f"report: {out / 'report.html'}")
 

@@ -1,5 +1,10 @@
-"""Checkpoints: written whole or not at all, read without unpickling, refused by other settings."""
+"""Checkpoints: written whole or not at all, read without unpickling, checked by content.
 
+What a stage is made from, it names: the digests of its data, its tokenizer and the model before it
+stand in its checkpoint. Whoever reads the checkpoint compares them with what is there now.
+"""
+
+import hashlib
 from pathlib import Path
 
 import torch
@@ -9,7 +14,11 @@ from model import GPT, GPTConfig
 
 
 def save(path: Path, content: dict) -> None:
-    """Write a checkpoint; a killed run leaves the old one. Raises ValueError if it cannot."""
+    """Write a checkpoint and the digest of its weights; a killed run leaves the old one.
+
+    Raises ValueError if it cannot.
+    """
+    content = content | {"digest": weights_digest(content["model"])}
     try:
         with replacing(path) as file:
             torch.save(content, file)
@@ -20,7 +29,7 @@ def save(path: Path, content: dict) -> None:
 
 
 def load(path: Path) -> dict:
-    """Read a checkpoint. Raises ValueError with one line if it is missing or is not one."""
+    """Read a checkpoint. Raises ValueError with one line if it is missing, damaged, or not one."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -29,10 +38,22 @@ def load(path: Path) -> dict:
         raise ValueError(
             f"{path}: not a checkpoint of this project ({type(error).__name__})"
         ) from None
-    needed = {"step", "steps", "settings", "config", "model"}
+    needed = {"step", "steps", "settings", "inputs", "config", "model", "digest"}
     if not isinstance(content, dict) or not content.keys() >= needed:
         raise ValueError(f"{path}: not a checkpoint of this project")
+    if content["digest"] != weights_digest(content["model"]):
+        raise ValueError(f"{path}: damaged, its weights are not those that were saved")
     return content
+
+
+def weights_digest(model: dict[str, torch.Tensor]) -> str:
+    """16 hex digits that stand for the weights: names, shapes, dtypes and bits."""
+    found = hashlib.sha256()
+    for name in sorted(model):
+        tensor = model[name].detach().cpu().contiguous()
+        found.update(f"{name} {tensor.dtype} {[*tensor.shape]}".encode())
+        found.update(tensor.view(-1).view(torch.uint8).numpy())
+    return found.hexdigest()[:16]
 
 
 def load_model(path: Path, device: torch.device) -> GPT:
@@ -55,17 +76,23 @@ def load_model(path: Path, device: torch.device) -> GPT:
 
 
 def same_settings(path: Path, made: dict, wanted: dict) -> None:
-    """Raises ValueError naming the first setting in which a file differs from what is wanted."""
+    """Raises ValueError naming the first setting in which a file differs from what is wanted.
+
+    The path of a data file does not count: its content is one of the inputs.
+    """
     for name, value in wanted.items():
-        if made.get(name) != value:
+        if name != "data" and made.get(name) != value:
             raise ValueError(
                 f"{path} was made with {name}={made.get(name)!r}, not {value!r}: "
                 "use the same settings or another --out"
             )
 
 
-def is_up_to_date(result: Path, *inputs: Path) -> bool:
-    """Whether a result was made after all of its inputs, so that it need not be made again."""
-    return result.exists() and all(
-        result.stat().st_mtime_ns >= path.stat().st_mtime_ns for path in inputs
-    )
+def same_inputs(path: Path, made: dict[str, str], now: dict[str, str]) -> None:
+    """Raises ValueError naming the first input, by digest, that is not what a file was made from."""
+    for name, found in now.items():
+        if made.get(name) != found:
+            raise ValueError(
+                f"{path} was made from another {name} than is there now: bring that back, take "
+                f"another --out, or delete {path} to make it anew"
+            )

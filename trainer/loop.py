@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from data.files import write_lines
 from model import GPT
-from trainer.checkpoints import load, same_settings, save
+from trainer.checkpoints import load, same_inputs, same_settings, save
 from trainer.processes import rank_and_size, wait_for_all
 from trainer.settings import Settings
 
@@ -46,10 +46,14 @@ def rate_factor(step: int, steps: int, warmup: int) -> float:
     return min(1.0, (step + 1) / warmup, 2 * (1 - step / steps))
 
 
-def restore(path: Path, state: State, wanted: dict) -> None:
-    """Load a checkpoint into the state. Raises ValueError for other settings or another shape."""
+def restore(path: Path, state: State, wanted: dict, inputs: dict[str, str]) -> None:
+    """Load a checkpoint into the state.
+
+    Raises ValueError if it has other settings, other inputs or another shape.
+    """
     content = load(path)
     same_settings(path, content["settings"], wanted)
+    same_inputs(path, content["inputs"], inputs)
     if content["config"] != asdict(state.student.config):
         raise ValueError(f"{path} holds a model of another shape: {content['config']}")
     state.student.load_state_dict(content["model"])
@@ -62,7 +66,7 @@ def restore(path: Path, state: State, wanted: dict) -> None:
         state.ema.load_state_dict(content["ema"])
 
 
-def checkpoint(path: Path, state: State, steps: int, wanted: dict) -> None:
+def checkpoint(path: Path, state: State, steps: int, wanted: dict, inputs: dict[str, str]) -> None:
     """Write what `restore` reads; of a finished run the weights alone.
 
     Raises ValueError for weights that are not finite: the checkpoint before them stays.
@@ -74,6 +78,7 @@ def checkpoint(path: Path, state: State, steps: int, wanted: dict) -> None:
         "step": state.step,
         "steps": steps,
         "settings": wanted,
+        "inputs": inputs,
         "config": asdict(state.student.config),
         "model": state.student.state_dict(),
         "kept": state.best["step"] if state.best else state.step,
@@ -116,6 +121,7 @@ def train(
     out: Path,
     settings: Settings,
     resume: bool,
+    inputs: dict[str, str] | None = None,
     validate: Callable[[GPT], dict[str, float]] | None = None,
 ) -> GPT:
     """The one training loop. Returns the student.
@@ -123,19 +129,19 @@ def train(
     `take_step(step)` learns and returns what to log. The loop sets rates, validates and saves.
     Everything random in a step comes from (seed, stage, step), so a killed run goes on to the same
     bits. With `validate`, from the student to {name: score}, the run ends with the weights of the
-    best mean score, the earliest of equals.
-    Raises ValueError for a checkpoint of other settings, or without `resume` for any, and when a
-    number of a step is not finite.
+    best mean score, the earliest of equals. `inputs` are the digests of what the run learns from.
+    Raises ValueError for a checkpoint of other settings or inputs, or without `resume` for any, and
+    when a number of a step is not finite.
     """
     path, log, rank = out / f"{stage}.pt", out / f"{stage}.jsonl", rank_and_size()[0]
-    wanted, optimizers = settings.of(stage), state.optimizers
+    wanted, inputs, optimizers = settings.of(stage), inputs or {}, state.optimizers
     rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     if path.exists():
         if not resume:
             raise ValueError(
                 f"{path} is there already: pass --resume to go on with it, or another --out"
             )
-        restore(path, state, wanted)
+        restore(path, state, wanted, inputs)
         if state.step == steps:
             print(f"{stage}: done before, {path}")
             return state.student
@@ -171,11 +177,11 @@ def train(
             file.flush()
             bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
             if time.monotonic() - saved > settings.save_seconds and state.step < steps:
-                checkpoint(path, state, steps, wanted)
+                checkpoint(path, state, steps, wanted, inputs)
                 saved = time.monotonic()
     if state.best:
         state.student.load_state_dict(state.best["model"])
-    checkpoint(path, state, steps, wanted)
+    checkpoint(path, state, steps, wanted, inputs)
     wait_for_all()
     return state.student
 

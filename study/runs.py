@@ -111,8 +111,8 @@ TABLES = {  # question: the runs that answer it, in the order of its table
     "stage1": [*names_of(STAGE1_RUNS), "rcsd-learned"],
 }
 RUNS = {}
-for runs in (MAIN_RUNS, RATE_RUNS, CONTEXT_RUNS, STAGE1_RUNS, DIVERGENCE_RUNS, QUESTION_RUNS):
-    RUNS.update({run.name: run for run in runs})
+for rows in (MAIN_RUNS, RATE_RUNS, CONTEXT_RUNS, STAGE1_RUNS, DIVERGENCE_RUNS, QUESTION_RUNS):
+    RUNS.update({run.name: run for run in rows})
 
 
 @dataclass(frozen=True)

@@ -60,12 +60,12 @@ def test_a_second_call_trains_nothing_and_a_changed_row_is_trained_again(finishe
     assert list(again.jobs()) == []
     assert (finished / "runs.jsonl").read_bytes() == before
     changed = Plan([*PLAN.runs[:-1], Run("stage1-8", dict(stage1_limit=9), (0,))], PLAN.shared, TINY, PLAN.rates, (0,))
-    assert [job[0] for job in Study(finished, "smoke", changed).jobs()] == ["stage1-8"]
+    assert [job.name for job in Study(finished, "smoke", changed).jobs()] == ["stage1-8"]
 
 
 def test_rates_found_before_need_no_grid(finished):
     known = Plan(PLAN.runs, PLAN.shared, TINY, dict(sft=0.002, grpo=0.0003, rcsd=0.003, opsd=0.005), ())
-    waiting = [(name, seed, settings["lr"]) for name, seed, settings, _ in Study(finished, "smoke", known).jobs()]
+    waiting = [(job.name, job.seed, job.settings["lr"]) for job in Study(finished, "smoke", known).jobs()]
     assert waiting == [("sft", 0, 0.002), ("sft", 1, 0.002), ("grpo", 0, 0.0003), ("rcsd-learned", 0, 0.003),
                        ("opsd-30", 1, 0.005), ("stage1-8", 0, 0.003)]
 

@@ -1,4 +1,5 @@
 """bench/bench.py: what it races computes the same thing, and its table says what was measured. No time is asserted."""
+
 import json
 import subprocess
 import sys
@@ -13,9 +14,16 @@ def contenders():
     return bench.loss_contenders("cpu", quick=True)["loss"]
 
 
-@pytest.mark.parametrize("name", [
-    "distillation_loss", "the formula in checkpointed chunks", "TRL, generalized_jsd_loss",
-    "Liger, fused linear JSD in torch chunks", "Liger, fused linear JSD in Triton"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "distillation_loss",
+        "the formula in checkpointed chunks",
+        "TRL, generalized_jsd_loss",
+        "Liger, fused linear JSD in torch chunks",
+        "Liger, fused linear JSD in Triton",
+    ],
+)
 def test_all_losses_have_the_same_gradient(contenders, name):
     """The race is fair: each contender's gradients are those of the plain formula, in the same normalisation."""
     wanted = contenders["the formula, eager"]()
@@ -28,7 +36,9 @@ def test_all_losses_have_the_same_gradient(contenders, name):
 
 
 def test_the_sampler_rows_sample_what_they_say():
-    rows = bench.sampler_contenders("cpu", True, dict(bench.SMALL, n_layer=1, n_embd=32, mlp_width=32), 16)
+    rows = bench.sampler_contenders(
+        "cpu", True, dict(bench.SMALL, n_layer=1, n_embd=32, mlp_width=32), 16
+    )
     counts = {name: run() for name, run in rows.items() if "transformers" not in name}
     ending = counts.pop("generate, rows that end one after another")
     assert set(counts.values()) == {16 * 16} and ending == sum(range(1, 17))
@@ -36,11 +46,16 @@ def test_the_sampler_rows_sample_what_they_say():
 
 def test_the_table_by_hand():
     """Medians, ratios within a round, spread and peak: three rounds, the last on a machine twice as slow."""
-    loss = {"the floor (floor)": {"seconds": [0.1, 0.1, 0.2], "tokens": None, "peak": 2**21},
-            "ours": {"seconds": [0.2, 0.2, 0.4], "tokens": None, "peak": 2**20},
-            "theirs": {"seconds": [0.3, 0.5, 0.6], "tokens": None, "peak": 2**22},
-            "another's": {"left_out": "not installed"}}
-    sampler = {"generate": {"seconds": [1.0, 1.0, 2.0], "tokens": 100}, "half of it": {"seconds": [1.0, 1.0, 2.0], "tokens": 50}}
+    loss = {
+        "the floor (floor)": {"seconds": [0.1, 0.1, 0.2], "tokens": None, "peak": 2**21},
+        "ours": {"seconds": [0.2, 0.2, 0.4], "tokens": None, "peak": 2**20},
+        "theirs": {"seconds": [0.3, 0.5, 0.6], "tokens": None, "peak": 2**22},
+        "another's": {"left_out": "not installed"},
+    }
+    sampler = {
+        "generate": {"seconds": [1.0, 1.0, 2.0], "tokens": 100},
+        "half of it": {"seconds": [1.0, 1.0, 2.0], "tokens": 50},
+    }
     found = {"machine": "a machine", "quick": False, "parts": {"loss": loss, "sampler": sampler}}
     got = [line.split() for line in bench.table(json.loads(json.dumps(found))).splitlines()]
     assert got[0] == ["a", "machine"] and got[2] == "loss ms spread / ours / floor peak MB".split()
@@ -53,23 +68,38 @@ def test_the_table_by_hand():
 
 def test_readme_command_and_wrong_part(tmp_path, monkeypatch, capsys):
     results, readme = tmp_path / "bench.json", tmp_path / "README.md"
-    results.write_text(json.dumps({"machine": "m", "quick": True, "parts": {"loop": {"a step": {"seconds": [1.0]}}}}))
+    results.write_text(
+        json.dumps(
+            {"machine": "m", "quick": True, "parts": {"loop": {"a step": {"seconds": [1.0]}}}}
+        )
+    )
     readme.write_text("before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n")
     monkeypatch.setattr(bench, "RESULTS", results)
     assert bench.main(["--readme", str(readme)]) == 0
     text = readme.read_text()
-    assert text.startswith("before\n<!-- bench -->") and text.endswith("<!-- /bench -->\nafter\n") and "old" not in text
+    assert (
+        text.startswith("before\n<!-- bench -->")
+        and text.endswith("<!-- /bench -->\nafter\n")
+        and "old" not in text
+    )
     assert "1,000" in text and "small shapes" in text
     with pytest.raises(SystemExit) as stop:
         bench.main(["engine"])
-    assert stop.value.code == 2 and capsys.readouterr().err == "bench.py: part 'engine': expected loss, sampler, loop\n"
+    assert (
+        stop.value.code == 2
+        and capsys.readouterr().err == "bench.py: part 'engine': expected loss, sampler, loop\n"
+    )
 
 
 def test_peak_memory_of_a_known_case():
     """64 MiB written and freed again are seen; a process of its own, where nothing else was ever freed."""
-    code = ("import torch; from bench.bench import peak_bytes\n"
-            "print(peak_bytes(lambda: torch.ones(2**24).sum().item(), 'cpu'))")
+    code = (
+        "import torch; from bench.bench import peak_bytes\n"
+        "print(peak_bytes(lambda: torch.ones(2**24).sum().item(), 'cpu'))"
+    )
     if not sys.platform.startswith("linux"):
         pytest.skip("Linux")
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=bench.ROOT)
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=bench.ROOT
+    )
     assert 64 * 2**20 <= int(out.stdout) < 80 * 2**20, out.stderr

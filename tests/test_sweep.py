@@ -1,4 +1,5 @@
 """The study's runner on a tiny plan: every run once, the rates chosen by validation, a second call does nothing."""
+
 import json
 from pathlib import Path
 
@@ -10,12 +11,39 @@ from study.sweep import Study
 from trainer.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = dict(base_rows=300, stage1_questions=24, stage2_questions=24, test_questions=24, vocab_size=400, base_steps=4,
-            base_tokens=1024, stage1_steps=2, n_embd=32, n_head=2, n_kv_head=1, head_dim=16, n_layer=1, mlp_width=32,
-            max_new_tokens=12, max_seq_len=400, exposure_count=8, save_seconds=1000.0)
-PLAN = Plan([Run("sft", dict(method="sft"), (0, 1)), Run("grpo", dict(method="grpo"), (0,)), Run("rcsd-learned", {}, (0,)),
-             Run("opsd-30", dict(method="opsd", corrupted=0.3), (1,)), Run("stage1-8", dict(stage1_limit=8), (0,))],
-            dict(batch=8, group_size=4, stage2_steps=2, eval_every=1), TINY, (0.001, 0.01), (0,))
+TINY = dict(
+    base_rows=300,
+    stage1_questions=24,
+    stage2_questions=24,
+    test_questions=24,
+    vocab_size=400,
+    base_steps=4,
+    base_tokens=1024,
+    stage1_steps=2,
+    n_embd=32,
+    n_head=2,
+    n_kv_head=1,
+    head_dim=16,
+    n_layer=1,
+    mlp_width=32,
+    max_new_tokens=12,
+    max_seq_len=400,
+    exposure_count=8,
+    save_seconds=1000.0,
+)
+PLAN = Plan(
+    [
+        Run("sft", dict(method="sft"), (0, 1)),
+        Run("grpo", dict(method="grpo"), (0,)),
+        Run("rcsd-learned", {}, (0,)),
+        Run("opsd-30", dict(method="opsd", corrupted=0.3), (1,)),
+        Run("stage1-8", dict(stage1_limit=8), (0,)),
+    ],
+    dict(batch=8, group_size=4, stage2_steps=2, eval_every=1),
+    TINY,
+    (0.001, 0.01),
+    (0,),
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +59,24 @@ def lines(out):
 
 def test_every_run_of_the_plan_is_there_once(finished):
     names = [(line["run"], line["seed"]) for line in lines(finished)]
-    base = [(name, seed) for seed in (0, 1) for name in ("base", "teacher-reference", "teacher-learned", "teacher-solution")]
-    grid = [(f"lr-{method}-{rate:g}", 0) for method in ("sft", "grpo", "rcsd", "opsd") for rate in PLAN.rates]
-    runs = [("sft", 0), ("sft", 1), ("grpo", 0), ("rcsd-learned", 0), ("opsd-30", 1), ("stage1-8", 0)]
+    base = [
+        (name, seed)
+        for seed in (0, 1)
+        for name in ("base", "teacher-reference", "teacher-learned", "teacher-solution")
+    ]
+    grid = [
+        (f"lr-{method}-{rate:g}", 0)
+        for method in ("sft", "grpo", "rcsd", "opsd")
+        for rate in PLAN.rates
+    ]
+    runs = [
+        ("sft", 0),
+        ("sft", 1),
+        ("grpo", 0),
+        ("rcsd-learned", 0),
+        ("opsd-30", 1),
+        ("stage1-8", 0),
+    ]
     assert sorted(names) == sorted(base + grid + runs)
 
 
@@ -47,7 +90,9 @@ def test_the_rate_is_the_best_on_the_validation_questions(finished):
 
 def test_a_line_says_what_was_measured(finished):
     for line in lines(finished):
-        assert line["correct"].keys() == {"known", "new", "hard"} and set("".join(line["correct"].values())) <= {"0", "1"}
+        assert line["correct"].keys() == {"known", "new", "hard"} and set(
+            "".join(line["correct"].values())
+        ) <= {"0", "1"}
         assert all(0 <= score <= 1 for score in line["score"].values())
         if line["steps"]:
             assert [point[0] for point in line["curve"]] == [1, 2] and line["kept"] in (1, 2)
@@ -59,15 +104,31 @@ def test_a_second_call_trains_nothing_and_a_changed_row_is_trained_again(finishe
     again = Study(finished, "smoke", PLAN)
     assert list(again.jobs()) == []
     assert (finished / "runs.jsonl").read_bytes() == before
-    changed = Plan([*PLAN.runs[:-1], Run("stage1-8", dict(stage1_limit=9), (0,))], PLAN.shared, TINY, PLAN.rates, (0,))
+    changed = Plan(
+        [*PLAN.runs[:-1], Run("stage1-8", dict(stage1_limit=9), (0,))],
+        PLAN.shared,
+        TINY,
+        PLAN.rates,
+        (0,),
+    )
     assert [job.name for job in Study(finished, "smoke", changed).jobs()] == ["stage1-8"]
 
 
 def test_rates_found_before_need_no_grid(finished):
-    known = Plan(PLAN.runs, PLAN.shared, TINY, dict(sft=0.002, grpo=0.0003, rcsd=0.003, opsd=0.005), ())
-    waiting = [(job.name, job.seed, job.settings["lr"]) for job in Study(finished, "smoke", known).jobs()]
-    assert waiting == [("sft", 0, 0.002), ("sft", 1, 0.002), ("grpo", 0, 0.0003), ("rcsd-learned", 0, 0.003),
-                       ("opsd-30", 1, 0.005), ("stage1-8", 0, 0.003)]
+    known = Plan(
+        PLAN.runs, PLAN.shared, TINY, dict(sft=0.002, grpo=0.0003, rcsd=0.003, opsd=0.005), ()
+    )
+    waiting = [
+        (job.name, job.seed, job.settings["lr"]) for job in Study(finished, "smoke", known).jobs()
+    ]
+    assert waiting == [
+        ("sft", 0, 0.002),
+        ("sft", 1, 0.002),
+        ("grpo", 0, 0.0003),
+        ("rcsd-learned", 0, 0.003),
+        ("opsd-30", 1, 0.005),
+        ("stage1-8", 0, 0.003),
+    ]
 
 
 def test_the_real_plans_are_valid():

@@ -23,10 +23,24 @@ SENTENCES = [
     "\t- The answer states the unit (m/s²).\n\t- The answer converts 5 km to 5000 m.\n",
 ]
 HARD = [
-    "", " ", "  two  spaces ", "a\r\nb\rc\n\n\nd", "tab\tand\x0bvertical\x0cfeed",
-    "x = 3", "x =  3 4", "1 000 000.50", "m² m ² ½ Ⅳ 10⁻¹² H₂O", "٣٤ १२ 𝟘𝟙", "_snake_case_ it's",
-    "naïve nai\u0308ve \u0301", "\x00\x01\x1c\x1f\x7f\x85\xa0\u2028\u200b\ufeff", "\U0010ffff\ue000\ufffd",
-    "👩🏽‍🔬🧪👍", "力学の問題", "<|eos|> a<|pad|><|solve|>", "<|endoftext|>",
+    "",
+    " ",
+    "  two  spaces ",
+    "a\r\nb\rc\n\n\nd",
+    "tab\tand\x0bvertical\x0cfeed",
+    "x = 3",
+    "x =  3 4",
+    "1 000 000.50",
+    "m² m ² ½ Ⅳ 10⁻¹² H₂O",
+    "٣٤ १२ 𝟘𝟙",
+    "_snake_case_ it's",
+    "naïve nai\u0308ve \u0301",
+    "\x00\x01\x1c\x1f\x7f\x85\xa0\u2028\u200b\ufeff",
+    "\U0010ffff\ue000\ufffd",
+    "👩🏽‍🔬🧪👍",
+    "力学の問題",
+    "<|eos|> a<|pad|><|solve|>",
+    "<|endoftext|>",
 ]
 
 
@@ -37,15 +51,37 @@ def tok():
 
 def random_text(rng, length):
     """Words, numbers and symbols in the middle of code points from all of Unicode."""
-    pieces = ["the", "box", " ", " ", "  ", "\n", "\r\n", "7", "42", ".", " = ", "×", "²", "Ω", "<|eos|>"]
+    pieces = [
+        "the",
+        "box",
+        " ",
+        " ",
+        "  ",
+        "\n",
+        "\r\n",
+        "7",
+        "42",
+        ".",
+        " = ",
+        "×",
+        "²",
+        "Ω",
+        "<|eos|>",
+    ]
+
     def scalar():
         return chr(rng.choice([rng.randrange(0xD800), rng.randrange(0xE000, 0x110000)]))
+
     return "".join(rng.choice(pieces) if rng.random() < 0.7 else scalar() for _ in range(length))
 
 
 def recount_train(texts, vocab_size):
     """BPE by its definition. Returns (ranks, how many steps were tied, the chunks cut into tokens)."""
-    words = [[bytes([b]) for b in chunk.encode()] for text in texts for chunk in regex.findall(PATTERN, text)]
+    words = [
+        [bytes([b]) for b in chunk.encode()]
+        for text in texts
+        for chunk in regex.findall(PATTERN, text)
+    ]
     ranks, tied = {bytes([b]): b for b in range(256)}, 0
     while len(ranks) < vocab_size:
         counts = Counter(pair for word in words for pair in zip(word, word[1:]))
@@ -61,7 +97,7 @@ def recount_train(texts, vocab_size):
             i = 0
             while i < len(word) - 1:
                 if word[i] == left and word[i + 1] == right:
-                    word[i:i + 2] = [left + right]
+                    word[i : i + 2] = [left + right]
                 i += 1
     return ranks, tied, words
 
@@ -93,7 +129,9 @@ def test_training_equals_recounting():
 
 def test_training_equals_tiktoken_educational_where_no_counts_tie():
     rng = random.Random(6)
-    text = "".join((" " + "".join(rng.choices("abcd", k=5))) * rng.randrange(1, 300) for _ in range(20))
+    text = "".join(
+        (" " + "".join(rng.choices("abcd", k=5))) * rng.randrange(1, 300) for _ in range(20)
+    )
     size = 256 + 16
     assert recount_train([text], size)[1] == 0  # else the oracle may break a tie in its own way
     assert train_bpe([text], size) == bpe_train(text, size, PATTERN, visualise=None)
@@ -113,8 +151,16 @@ def test_vocab_size_is_reached_or_pairs_ran_out():
 def test_training_text_is_encoded_with_the_merges(tok):
     lengths = [len(tok.encode(text)) for text in SENTENCES]
     assert sum(lengths) < 0.6 * sum(len(text.encode()) for text in SENTENCES)
-    assert [tok.decode([i]) for i in tok.encode("The answer is 12.5 Ω")] == \
-        ["The", " answer", " is", " 1", "2", ".", "5", " Ω"]
+    assert [tok.decode([i]) for i in tok.encode("The answer is 12.5 Ω")] == [
+        "The",
+        " answer",
+        " is",
+        " 1",
+        "2",
+        ".",
+        "5",
+        " Ω",
+    ]
 
 
 def test_encoding_equals_tiktoken_educational(tok):
@@ -149,18 +195,33 @@ def test_half_a_surrogate_pair_becomes_the_replacement_character(tok):
 def test_chunks():
     def cut(text):
         return regex.findall(PATTERN, text)
+
     assert cut("A 12 kg box") == ["A", " 1", "2", " kg", " box"]
     assert cut("v = 3.5 m/s²") == ["v", " =", " 3", ".", "5", " m/s", "²"]
     assert cut("N·m/s, and/or a/ /b ·") == ["N·m/s", ",", " and/or", " a", "/", " /", "b", " ·"]
-    assert cut("2 × 3 ÷ 4·5 ° Ω µm ² ½") == \
-        ["2", " ×", " 3", " ÷", " 4", "·", "5", " °", " Ω", " µm", " ²", " ½"]
+    assert cut("2 × 3 ÷ 4·5 ° Ω µm ² ½") == [
+        "2",
+        " ×",
+        " 3",
+        " ÷",
+        " 4",
+        "·",
+        "5",
+        " °",
+        " Ω",
+        " µm",
+        " ²",
+        " ½",
+    ]
     assert cut("10⁻¹²") == ["1", "0", "⁻", "¹", "²"]
     assert cut("a.\r\n\n\t b") == ["a", ".", "\r\n\n", "\t ", "b"]
 
 
 def test_no_token_holds_two_digits_and_only_a_first_one_takes_a_space():
     rng = random.Random(4)
-    numbers = [f"x = {rng.randrange(30)} kg, {rng.randrange(30)}² 10¹² ٣٣٣ 100 100" for _ in range(300)]
+    numbers = [
+        f"x = {rng.randrange(30)} kg, {rng.randrange(30)}² 10¹² ٣٣٣ 100 100" for _ in range(300)
+    ]
     tok = Tokenizer(train_bpe(numbers, 600))
     tokens = [token.decode(errors="ignore") for token in tok.encoding._mergeable_ranks]
     assert not [t for t in tokens if sum(c.isnumeric() for c in t) > 1]
@@ -168,7 +229,9 @@ def test_no_token_holds_two_digits_and_only_a_first_one_takes_a_space():
     assert " kg" in tokens and "²" in tokens
     for text in numbers:
         pieces = [tok.decode([i]) for i in tok.encode(text)]
-        assert [p.strip() for p in pieces if p.strip().isdecimal()] == [c for c in text if c.isdecimal()]
+        assert [p.strip() for p in pieces if p.strip().isdecimal()] == [
+            c for c in text if c.isdecimal()
+        ]
 
 
 def test_specials(tok):
@@ -203,7 +266,9 @@ def test_decode_of_broken_utf8_and_of_unknown_ids(tok):
 def test_encode_batch(tok):
     texts = SENTENCES + HARD
     for num_threads in (1, 2, 5):
-        assert tok.encode_batch(texts, num_threads=num_threads) == [tok.encode(text) for text in texts]
+        assert tok.encode_batch(texts, num_threads=num_threads) == [
+            tok.encode(text) for text in texts
+        ]
     assert tok.encode_batch([]) == []
 
 
@@ -216,8 +281,12 @@ def test_save_and_load(tok, tmp_path):
     assert lines[0] == b"AA== 0" and lines[-1] == b""
     assert lines[256] == base64.b64encode(list(ranks)[256]) + b" 256"
     again = Tokenizer.from_file(str(path))
-    assert [again.encode(text) for text in SENTENCES + HARD] == [tok.encode(text) for text in SENTENCES + HARD]
-    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))  # as git may check it out on Windows
+    assert [again.encode(text) for text in SENTENCES + HARD] == [
+        tok.encode(text) for text in SENTENCES + HARD
+    ]
+    path.write_bytes(
+        path.read_bytes().replace(b"\n", b"\r\n")
+    )  # as git may check it out on Windows
     assert load_ranks(path) == ranks
 
 
@@ -247,20 +316,23 @@ def test_a_failed_save_leaves_the_old_file(tok, tmp_path, monkeypatch):
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("line, text, expected", [
-    (3, b"Ag== 2 2", "base64 rank"),
-    (3, b"", "base64 rank"),
-    (3, b"Ag==", "base64 rank"),
-    (3, b"*** 2", "base64"),
-    (3, b"Ag= 2", "base64"),
-    (3, b"\xff\xfe 2", "base64"),
-    (3, b"Ag== two", "rank 2"),
-    (3, b"Ag== 3", "rank 2"),
-    (3, b"Ag== -2", "rank 2"),
-    (3, b"Aw== 2", "byte 2"),
-    (258, b"AAA= 256", "rank 257"),
-    (258, b"Ag== 257", "earlier line"),
-])
+@pytest.mark.parametrize(
+    "line, text, expected",
+    [
+        (3, b"Ag== 2 2", "base64 rank"),
+        (3, b"", "base64 rank"),
+        (3, b"Ag==", "base64 rank"),
+        (3, b"*** 2", "base64"),
+        (3, b"Ag= 2", "base64"),
+        (3, b"\xff\xfe 2", "base64"),
+        (3, b"Ag== two", "rank 2"),
+        (3, b"Ag== 3", "rank 2"),
+        (3, b"Ag== -2", "rank 2"),
+        (3, b"Aw== 2", "byte 2"),
+        (258, b"AAA= 256", "rank 257"),
+        (258, b"Ag== 257", "earlier line"),
+    ],
+)
 def test_malformed_line(tmp_path, line, text, expected):
     path = tmp_path / "bad.txt"
     save_ranks(train_bpe([" alpha"] * 5, 300), path)
@@ -276,7 +348,9 @@ def test_malformed_line(tmp_path, line, text, expected):
 def test_truncated_file(tmp_path, kept):
     path = tmp_path / "short.txt"
     save_ranks({bytes([b]): b for b in range(kept)}, path)
-    with pytest.raises(ValueError, match=f"short.txt, line {kept + 1}: expected the byte {kept}, got end"):
+    with pytest.raises(
+        ValueError, match=f"short.txt, line {kept + 1}: expected the byte {kept}, got end"
+    ):
         load_ranks(path)
 
 
@@ -289,10 +363,18 @@ def test_training_does_not_depend_on_order():
         rng.shuffle(texts)
         assert list(train_bpe(texts, 400)) == expected
 
-    code = f"from data.tokenizer import *\nprint(list(train_bpe(set({texts!r}), 400)) == {expected!r})"
+    code = (
+        f"from data.tokenizer import *\nprint(list(train_bpe(set({texts!r}), 400)) == {expected!r})"
+    )
     for seed in "012":
-        run = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed},
-                             cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parents[1],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert run.stdout == "True\n"
 
 

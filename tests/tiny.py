@@ -17,8 +17,8 @@ from step import Rollout
 ROOT = Path(__file__).resolve().parent.parent
 TINY = dict(
     base_rows=300,
-    stage1_questions=24,
-    stage2_questions=24,
+    stage1_questions=16,
+    stage2_questions=16,
     test_questions=12,
     vocab_size=400,
     base_steps=6,

@@ -22,7 +22,7 @@ from trainer.settings import Settings, seed_for
 
 
 def run_data(out: Path, settings: Settings, resume: bool) -> None:
-    """Make the data. The file data.json comes last: it says that the rest is whole."""
+    """Make the data. The file data.json comes last: it marks the data as complete."""
     wanted, mark = settings.of("data"), out / "data" / "data.json"
     if mark.exists():
         if not resume:
@@ -128,9 +128,9 @@ def bucketed(rows: list[list[int]], tokens: int, seed: int) -> list[list[int]]:
 
 
 def run_base(out: Path, settings: Settings, resume: bool) -> None:
-    """Stage 0: next-token prediction on the corpus. Prompt tokens count a little.
+    """Stage 0: next-token prediction on the corpus. Prompt tokens weigh `prompt_weight`.
 
-    Raises ValueError for data of other settings.
+    Raises ValueError for data that was made with other settings.
     """
     check_data(out, settings.of("data"))
     tokenizer, device = read_tokenizer(out), device_of(settings)
@@ -152,7 +152,7 @@ def run_base(out: Path, settings: Settings, resume: bool) -> None:
         for i in batches[step]:
             row, start = rows[i]
             weights = [settings.prompt_weight] * (start - 1) + [1.0] * (len(row) - start)
-            rollouts.append(Rollout(row[:1], row[1:], weights=weights))
+            rollouts.append(Rollout(row[:1], row[1:], token_weights=weights))
         return rollouts
 
     def take_step(step: int) -> dict:
@@ -191,10 +191,8 @@ class Muon(torch.optim.Optimizer):
                     if not self.state[p]:
                         self.state[p]["average"] = torch.zeros_like(p)
                     self.state[p]["average"].lerp_(p.grad, 1 - momentum)
-                update = torch.stack(
-                    [p.grad.lerp(self.state[p]["average"], momentum) for p in same]
-                )  # Nesterov
-                for p, direction in zip(same, orthogonal(update)):
+                nesterov = [p.grad.lerp(self.state[p]["average"], momentum) for p in same]
+                for p, direction in zip(same, orthogonal(torch.stack(nesterov))):
                     p.sub_(direction, alpha=group["lr"] * max(1, rows / columns) ** 0.5)
 
 

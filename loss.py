@@ -43,7 +43,7 @@ class LossSettings:
     20). Student mass outside is then free: watch `student_tail` of `distillation_loss`.
     """
     clip: float | None = None
-    """Bound of a token, nats."""
+    """Upper bound on one token's divergence, in nats."""
     clip_mode: str = "none"
     """How `clip` bounds a token.
     none        not at all
@@ -112,8 +112,9 @@ def token_divergence(
     clip: float | None = None,
     clip_mode: str = "none",
 ) -> Tensor:
-    """Divergence of each token in nats: student and teacher logits [N, V] in, [N] out. The options:
-    LossSettings.
+    """Divergence of each token in nats: student and teacher logits [N, V] in, [N] out.
+
+    LossSettings describes the options.
 
     Logits may be -inf. Forward KL with q = 0 < p and reverse KL with p = 0 < q are +inf; such a
     token has no gradient. (A row with no finite logit on its support is no distribution and gives

@@ -47,7 +47,7 @@ from step import (
     update,
 )
 from trainer.checkpoints import load, load_model, same_inputs, same_settings
-from trainer.command_line import exit_code, hold, settings_from, settings_parser, share
+from trainer.command_line import exit_code, hold, link_run, settings_from, settings_parser
 from trainer.loop import State, train
 from trainer.processes import device_of, join_processes, rank_and_size, wait_for_all
 from trainer.settings import Settings, seed_for
@@ -64,12 +64,15 @@ class Method:
     """From a micro-batch to its loss: one of step.py's three, or your own."""
     on_policy: bool = True
     """The completion is the student's own sample. False: it is the reference solution."""
-    teacher: bool = False
+    uses_teacher: bool = False
     """A teacher reads the completion too."""
     teacher_context: str = ""
-    """What this teacher must see, a key of TEACHER_CONTEXTS. "": --teacher-context says it."""
+    """What this teacher must see, a key of TEACHER_CONTEXTS. Empty: --teacher-context says it."""
+    teacher_rubric: Callable[[Rubric], Rubric] | None = None
+    """What becomes of a rubric before this teacher reads it. None: it stays as it is."""
     reward: Callable[[Example, str], float] | None = None
-    """Of an answer. With it, each question gets a group of answers and these get advantages."""
+    """Scores an answer. The method then samples a group of answers a question and turns their
+    rewards into advantages."""
     needs: str = ""
     """What every question must have, a key of NEEDS."""
 
@@ -92,9 +95,9 @@ def rubric_reward(example: Example, text: str) -> float:
 
 
 METHODS = {
-    "rcsd": Method(distillation, teacher=True),
-    "opsd": Method(distillation, teacher=True, teacher_context="solution"),
-    "reverse-kl-pg": Method(policy_gradient_loss, teacher=True),
+    "rcsd": Method(distillation, uses_teacher=True),
+    "opsd": Method(distillation, uses_teacher=True, teacher_context="solution"),
+    "reverse-kl-pg": Method(policy_gradient_loss, uses_teacher=True),
     "grpo": Method(policy_gradient_loss, reward=answer_reward, needs="an answer"),
     "grpo-rubric": Method(policy_gradient_loss, reward=rubric_reward, needs="a rubric with checks"),
     "sft": Method(sft_loss, on_policy=False, needs="a solution"),
@@ -147,15 +150,15 @@ class Stage:
     """What tells stage I from stage II. Both start from the base model."""
 
     name: str
-    """Of its checkpoint and its log."""
+    """File stem of the checkpoint and the log."""
     steps: int
     method: Method
     student_prompt: Callable[[Example], Sections]
     teacher_prompt: Callable[[Example], Sections] | None
-    measure: str
-    """What the log calls the share of rollouts for which `is_good` holds."""
-    is_good: Callable[[Rollout, str], bool]
-    """From a rollout and its text."""
+    success: str
+    """What the log calls the share of rollouts that succeed."""
+    succeeds: Callable[[Rollout, str], bool]
+    """Whether a rollout, with this text, does."""
     validate: Callable[[GPT], dict[str, float]] | None = None
     """From the student to {name: score}; the best weights are kept."""
     inputs: dict[str, str] = field(default_factory=dict)
@@ -201,7 +204,7 @@ def post_train(
     same_settings(path, base["settings"], settings.of("base"))
     same_inputs(path, base["inputs"], {f"data/{TOKENIZER}": tokenizer_digest})
     student = load_model(path, device)
-    teacher = make_teacher(student, settings) if method.teacher else None
+    teacher = make_teacher(student, settings) if method.uses_teacher else None
     optimizers = [
         torch.optim.AdamW(student.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.0)
     ]
@@ -224,15 +227,17 @@ def post_train(
         rollouts = []
         completions = rollout(student, prompts, tokenizer, settings, stage.name, step)
         for e, p, completion in zip(drawn, prompts, completions):
-            teacher_ids = encode(tokenizer, stage.teacher_prompt(e)) if method.teacher else None
+            teacher_ids = (
+                encode(tokenizer, stage.teacher_prompt(e)) if method.uses_teacher else None
+            )
             rollouts.append(Rollout(p, completion.ids, teacher_ids, completion.truncated, e))
         return rollouts
 
     def take_step(step: int) -> dict:
         rollouts = collect(step)
-        texts = [tokenizer.decode_completion(r.completion) for r in rollouts]
-        share = sum(stage.is_good(r, text) for r, text in zip(rollouts, texts)) / len(rollouts)
-        row = {stage.measure: share, **lengths(rollouts)}
+        texts = [tokenizer.decode_completion(r.completion_ids) for r in rollouts]
+        succeeded = sum(stage.succeeds(r, text) for r, text in zip(rollouts, texts)) / len(rollouts)
+        row = {stage.success: succeeded, **lengths(rollouts)}
         row["sampled"] = row["tokens"] if method.on_policy else 0
         row["sample"] = {"question": rollouts[0].example.question, "completion": texts[0]}
         if method.reward:  # a truncated answer earns nothing
@@ -244,11 +249,11 @@ def post_train(
             row["frac_zero_std"] = set_advantages(rollouts, rewards, group_size)
         for _ in range(settings.updates_per_batch):
             row |= update(method.loss_fn, student, teacher, rollouts, optimizers, settings)
-        if method.teacher:
+        if method.uses_teacher:
             update_teacher(teacher, student, settings)
         return row
 
-    ema = teacher if method.teacher and settings.teacher == "ema" else None
+    ema = teacher if method.uses_teacher and settings.teacher == "ema" else None
     state = State(student, optimizers, ema)
     return train(
         *(stage.name, state, take_step, stage.steps, 5, out, settings, resume, inputs),
@@ -275,8 +280,8 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
         METHODS["rcsd"],
         student_prompt=lambda e: prompt(e.question, task="write_rubric"),
         teacher_prompt=lambda e: prompt(e.question, rubric=e.rubric, task="write_rubric"),
-        measure="valid",
-        is_good=lambda r, text: not rubric_problem(text, r.truncated),
+        success="valid",
+        succeeds=lambda r, text: not rubric_problem(text, r.truncated),
     )
     student = post_train(stage, out, examples, settings, resume)
     path, writer = out / "rubrics.jsonl", load(out / "stage1.pt")["digest"]
@@ -343,7 +348,7 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
         return validate(student, tokenizer, valid, settings)
 
     teacher_context, inputs = None, {}
-    if method.teacher:
+    if method.uses_teacher:
         teacher_context = method.teacher_context or settings.teacher_context
     rubrics = teacher_rubrics(out, examples, teacher_context, settings)
     if rubrics:
@@ -352,16 +357,19 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
         inputs["data/valid.jsonl"] = digest(out / "data" / "valid.jsonl")
 
     def stage2_teacher(example: Example) -> Sections:
-        return teacher_prompt(example, teacher_context, rubrics.get(example.id))
+        rubric = rubrics.get(example.id)
+        if rubric and method.teacher_rubric:
+            rubric = method.teacher_rubric(rubric)
+        return teacher_prompt(example, teacher_context, rubric)
 
     stage = Stage(
         "stage2",
         settings.stage2_steps,
         method,
         student_prompt=lambda e: prompt(e.question),
-        teacher_prompt=stage2_teacher if method.teacher else None,
-        measure="correct",
-        is_good=lambda r, text: correct(text, r.example.answer),
+        teacher_prompt=stage2_teacher if method.uses_teacher else None,
+        success="correct",
+        succeeds=lambda r, text: correct(text, r.example.answer),
         validate=validate_student if settings.eval_every else None,
         inputs=inputs,
     )
@@ -407,12 +415,12 @@ def main(arguments: list[str] | None = None) -> int:
 
     def action() -> None:
         out, settings = settings_from(args)
-        method_of(settings)  # a bad --method is told before hours of stage 0
+        method_of(settings)  # reject a bad --method now, not after hours of stage 0
         join_processes(settings)
         out.mkdir(parents=True, exist_ok=True)
         with hold(out):
             if args.source and rank_and_size()[0] == 0:
-                share(args.source, out)
+                link_run(args.source, out)
             wait_for_all()
             STAGES[args.command](out, settings, args.resume)
 

@@ -184,8 +184,8 @@ _LINE = re.compile(rf"(-?\d+(?:\.\d+)?) (({'|'.join(CATEGORIES)}): \S.*)")
 def parse_rubric(text: str) -> Rubric:
     """Read a sampled rubric back. Strict, so that prose and broken lines count as what they are.
 
-    Every line must be "weight Category: description", pitfalls weigh less than 0 and all others
-    more, there are at most 25 criteria and at least one is Essential. Raises ValueError with the
+    Every line must be "weight Category: description", pitfalls have negative weights and all others
+    positive ones, there are at most 25 criteria and at least one is Essential. Raises ValueError with the
     reason. A caller that cannot use the rubric counts it and falls back to GENERIC.
     """
     criteria = []

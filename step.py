@@ -28,22 +28,22 @@ from trainer.settings import Settings, seed_for
 class Rollout:
     """One completion of a step: `update` learns from nothing else."""
 
-    prompt: list[int]
+    prompt_ids: list[int]
     """What the student sees."""
-    completion: list[int]
-    """The tokens that the loss is on; never decoded and encoded again."""
-    teacher_prompt: list[int] | None = None
-    """What the teacher sees; None: there is no teacher."""
+    completion_ids: list[int]
+    """The n tokens that the loss is on. They are never decoded and encoded again."""
+    teacher_prompt_ids: list[int] | None = None
+    """What the teacher sees. None: there is no teacher."""
     truncated: bool = False
     """The completion met the length limit before its EOS."""
     example: Example | None = None
-    """The question that it answers; None in stage 0."""
-    weights: list[float] | None = None
-    """Of the completion's tokens in sft_loss; None: 1 each."""
+    """The question that the completion answers. None in stage 0."""
+    token_weights: list[float] | None = None
+    """[n] weights of the tokens in the loss, used by sft_loss only. None: 1 for each token."""
     advantage: float = 0.0
-    """Of the whole completion, for GRPO."""
+    """GRPO's advantage, shared by all tokens of the completion."""
     old_logprobs: torch.Tensor | None = None
-    """[n] of the tokens under the policy that sampled them; set when a batch is first used."""
+    """[n] under the policy that sampled the tokens. Set when a batch is first used."""
 
 
 def rollout(
@@ -51,8 +51,8 @@ def rollout(
 ) -> list[Completion]:
     """One sample of the student for each prompt, from the distribution that the loss uses.
 
-    `purpose` (stage, step, ...) is the seed: the noise of a sample depends on it and on the
-    sample's place alone.
+    `purpose` (stage, step, ...) selects the random stream. The noise of a sample depends on the
+    stream and on the sample's place alone.
     """
     generator = torch.Generator().manual_seed(seed_for(settings, *purpose))
     noise = torch.rand(
@@ -105,12 +105,16 @@ def completion_hidden(model: GPT, rows: list[tuple[list[int], list[int]]]) -> to
 
 
 def sft_loss(
-    student: GPT, teacher: None, batch: list[Rollout], num_tokens: float, settings: Settings
+    student: GPT, teacher: None, micro_batch: list[Rollout], num_tokens: float, settings: Settings
 ):
     """-log p_S(y_t) times the token's weight: stage 0 and supervised distillation."""
-    hidden = completion_hidden(student, [(r.prompt, r.completion) for r in batch])  # [N, n_embd]
-    targets = torch.tensor([i for r in batch for i in r.completion], device=hidden.device)  # [N]
-    weights = [w for r in batch for w in r.weights or [1.0] * len(r.completion)]
+    hidden = completion_hidden(
+        student, [(r.prompt_ids, r.completion_ids) for r in micro_batch]
+    )  # [N, n_embd]
+    targets = torch.tensor(
+        [i for r in micro_batch for i in r.completion_ids], device=hidden.device
+    )  # [N]
+    weights = [w for r in micro_batch for w in r.token_weights or [1.0] * len(r.completion_ids)]
     weights = torch.tensor(weights, device=hidden.device)  # [N]
     logits = (hidden @ student.head_weight.T).float()  # [N, V]
     nll = F.cross_entropy(logits, targets, reduction="none")  # [N]
@@ -118,14 +122,14 @@ def sft_loss(
 
 
 def distillation(
-    student: GPT, teacher: GPT, batch: list[Rollout], num_tokens: float, settings: Settings
+    student: GPT, teacher: GPT, micro_batch: list[Rollout], num_tokens: float, settings: Settings
 ):
     """D(p_T || p_S), the teacher's and the student's distribution of a token: RCSD, OPSD, stage I.
 
     The teacher reads the same completion after another prompt.
     """
-    rows = [(r.prompt, r.completion) for r in batch]
-    teacher_rows = [(r.teacher_prompt, r.completion) for r in batch]
+    rows = [(r.prompt_ids, r.completion_ids) for r in micro_batch]
+    teacher_rows = [(r.teacher_prompt_ids, r.completion_ids) for r in micro_batch]
     hidden = completion_hidden(student, rows)  # [N, n_embd]
     with torch.no_grad():  # after the student: casts that autocast caches here carry no gradient
         teacher_hidden = completion_hidden(teacher, teacher_rows)  # [N, n_embd]
@@ -147,7 +151,11 @@ def distillation(
 
 
 def policy_gradient_loss(
-    student: GPT, teacher: GPT | None, batch: list[Rollout], num_tokens: float, settings: Settings
+    student: GPT,
+    teacher: GPT | None,
+    micro_batch: list[Rollout],
+    num_tokens: float,
+    settings: Settings,
 ):
     """The clipped policy gradient: -min(ratio A, clip(ratio, 1 - eps, 1 + eps) A).
 
@@ -162,28 +170,34 @@ def policy_gradient_loss(
     the mean of -A_t grad log p_S(y_t) over y_t ~ p_S is the gradient of KL(p_S || p_T), which
     --beta 1 has without the noise.
 
-    On the first use of a batch the ratio is 1: only --updates-per-batch above 1 ever clips it.
+    On the first use of a batch the ratio is 1: clipping takes effect with --updates-per-micro_batch > 1.
     """
     device = student.head_weight.device
-    targets = torch.tensor([i for r in batch for i in r.completion])[:, None].to(device)  # [N, 1]
+    targets = torch.tensor([i for r in micro_batch for i in r.completion_ids])[:, None].to(
+        device
+    )  # [N, 1]
 
     def read(model, rows):  # log probabilities [N, V] and that of the sampled token [N]
         logits = (completion_hidden(model, rows) @ model.head_weight.T).float()  # [N, V]
         all_logprobs = logits.div(settings.temperature).log_softmax(-1)
         return all_logprobs, all_logprobs.gather(-1, targets)[:, 0]
 
-    all_logprobs, logprobs = read(student, [(r.prompt, r.completion) for r in batch])
-    if batch[0].old_logprobs is None:
-        lengths = [len(r.completion) for r in batch]
-        for r, old in zip(batch, logprobs.detach().split(lengths)):
+    all_logprobs, logprobs = read(student, [(r.prompt_ids, r.completion_ids) for r in micro_batch])
+    if micro_batch[0].old_logprobs is None:
+        sizes = [len(r.completion_ids) for r in micro_batch]
+        for r, old in zip(micro_batch, logprobs.detach().split(sizes)):
             r.old_logprobs = old
-    old_logprobs = torch.cat([r.old_logprobs for r in batch])  # [N]
+    old_logprobs = torch.cat([r.old_logprobs for r in micro_batch])  # [N]
     if teacher is not None:
         with torch.no_grad():
-            teacher_logprobs = read(teacher, [(r.teacher_prompt, r.completion) for r in batch])[1]
+            teacher_logprobs = read(
+                teacher, [(r.teacher_prompt_ids, r.completion_ids) for r in micro_batch]
+            )[1]
             advantage = teacher_logprobs - old_logprobs  # [N]
     else:
-        advantage = torch.tensor([r.advantage for r in batch for _ in r.completion], device=device)
+        advantage = torch.tensor(
+            [r.advantage for r in micro_batch for _ in r.completion_ids], device=device
+        )
     ratio = (logprobs - old_logprobs).exp()  # [N]
     clipped = ratio.clamp(1 - settings.clip_eps, 1 + settings.clip_eps) * advantage  # [N]
     loss = -torch.minimum(ratio * advantage, clipped).sum() / num_tokens
@@ -192,15 +206,18 @@ def policy_gradient_loss(
 
 
 # --------------------------------------------------------------------------------------- the update
+MAX_GRAD_NORM = 1.0  # a longer gradient is scaled down to this length
+
+
 def micro_batches(rollouts: list[Rollout], tokens: int) -> Iterator[list[Rollout]]:
     """Rollouts of similar length together, at most `tokens` padded tokens a batch."""
-    by_length = sorted(rollouts, key=lambda r: len(r.prompt) + len(r.completion))
+    by_length = sorted(rollouts, key=lambda r: len(r.prompt_ids) + len(r.completion_ids))
     return batch_by_tokens(by_length, tokens, padded_length)
 
 
 def padded_length(r: Rollout) -> int:
     """Tokens of the longer of its two sequences, the student's and the teacher's."""
-    return len(r.completion) + max(len(r.prompt), len(r.teacher_prompt or ()))
+    return len(r.completion_ids) + max(len(r.prompt_ids), len(r.teacher_prompt_ids or ()))
 
 
 def update(
@@ -214,17 +231,20 @@ def update(
     """One optimizer step. Returns means over the step's tokens: the loss (nats) and its measures.
 
     `loss_fn` turns a micro-batch into its loss and measures {name: [N]}, as the three above do.
-    The sum over micro-batches is divided by the completion tokens of the whole step. So the size of
-    a micro-batch changes nothing, and every token weighs the same, in a long answer or a short one.
+    The sum over micro-batches is divided by the completion tokens of the whole step (with token
+    weights: by their sum). So the size of a micro-batch changes nothing, and every token weighs the
+    same, in a long answer or a short one.
     Raises FloatingPointError, before the weights change, for a loss or gradient that is not finite.
     """
-    rollouts = [r for r in rollouts if r.completion]
-    num_tokens = sum(sum(r.weights) if r.weights else len(r.completion) for r in rollouts)
+    rollouts = [r for r in rollouts if r.completion_ids]
+    num_tokens = sum(
+        sum(r.token_weights) if r.token_weights else len(r.completion_ids) for r in rollouts
+    )
     sums, device = {"loss": 0.0}, student.head_weight.device
-    mine = shard(sorted(rollouts, key=lambda r: len(r.prompt) + len(r.completion)))
-    for batch in micro_batches(mine, settings.micro_tokens):
+    by_length = sorted(rollouts, key=lambda r: len(r.prompt_ids) + len(r.completion_ids))
+    for micro_batch in micro_batches(shard(by_length), settings.micro_tokens):
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.dtype == "bfloat16"):
-            loss, measures = loss_fn(student, teacher, batch, num_tokens, settings)
+            loss, measures = loss_fn(student, teacher, micro_batch, num_tokens, settings)
         loss.backward()
         sums["loss"] += loss.item()
         for name, values in measures.items():
@@ -233,7 +253,7 @@ def update(
     parts = gather([sums])
     sums = {name: sum(part.get(name, 0.0) for part in parts) for name in max(parts, key=len)}
     if num_tokens:
-        norm = torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0).item()
+        norm = torch.nn.utils.clip_grad_norm_(student.parameters(), MAX_GRAD_NORM).item()
         if not math.isfinite(sums["loss"] + norm):
             raise FloatingPointError(f"loss {sums['loss']:g}, gradient norm {norm:g}")
         sums["grad_norm"] = norm
@@ -245,7 +265,7 @@ def update(
 
 def lengths(rollouts: list[Rollout]) -> dict[str, float]:
     """For the log: completion tokens, their mean per rollout, and the share of truncated ones."""
-    tokens, rows = sum(len(r.completion) for r in rollouts), max(1, len(rollouts))
+    tokens, rows = sum(len(r.completion_ids) for r in rollouts), max(1, len(rollouts))
     return {
         "tokens": tokens,
         "length": tokens / rows,

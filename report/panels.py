@@ -139,12 +139,12 @@ def states_of(
     student_states, teacher_states, places = [], [], []
     with torch.no_grad():
         for batch in micro_batches(rollouts, run.settings.micro_tokens):
-            rows = [(r.prompt, r.completion) for r in batch]
-            teacher_rows = [(r.teacher_prompt, r.completion) for r in batch]
+            rows = [(r.prompt_ids, r.completion_ids) for r in batch]
+            teacher_rows = [(r.teacher_prompt_ids, r.completion_ids) for r in batch]
             student_states.append(completion_hidden(student, rows))
             teacher_states.append(completion_hidden(run.base, teacher_rows))
             for r in batch:
-                places += [(r, t) for t in range(len(r.completion))]
+                places += [(r, t) for t in range(len(r.completion_ids))]
     return torch.cat(student_states), torch.cat(teacher_states), places
 
 
@@ -295,8 +295,8 @@ def clip_modes(
         gradient = gradients[mode][i, ids].tolist()
         modes[mode] = {"loss": losses[mode][i].item(), "gradient": gradient}
     return {
-        "before": run.tokenizer.decode(r.completion[:t]),
-        "chosen": token_text(run.tokenizer, r.completion[t]),
+        "before": run.tokenizer.decode(r.completion_ids[:t]),
+        "chosen": token_text(run.tokenizer, r.completion_ids[t]),
         "top": top,
         "modes": modes,
     }

@@ -34,8 +34,8 @@ def test_on_the_first_use_the_policy_gradient_is_advantage_times_log_probability
         r.advantage = (-1) ** i * 0.1 * i
     total, count = 0.0, 0
     for r in rows:
-        for t, token in enumerate(r.completion):
-            total -= r.advantage * logprob(student, r.prompt, r.completion, t, 1.3)[token]
+        for t, token in enumerate(r.completion_ids):
+            total -= r.advantage * logprob(student, r.prompt_ids, r.completion_ids, t, 1.3)[token]
             count += 1
     wanted = torch.autograd.grad(total / count, list(student.parameters()))
     settings = Settings(temperature=1.3)
@@ -52,8 +52,8 @@ def test_a_reused_batch_is_clipped_on_the_side_that_goes_too_far():
     for ratio, advantage, active in cases:
         student, (row,) = tiny_model(), random_rollouts(1)
         now = []
-        for t, token in enumerate(row.completion):
-            now.append(logprob(student, row.prompt, row.completion, t)[token])
+        for t, token in enumerate(row.completion_ids):
+            now.append(logprob(student, row.prompt_ids, row.completion_ids, t)[token])
         row.advantage = advantage
         row.old_logprobs = torch.stack(now).detach() - torch.tensor(ratio).log()
         stats = update(policy_gradient_loss, student, None, [row], [], Settings(clip_eps=0.2))

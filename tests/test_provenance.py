@@ -253,3 +253,12 @@ def test_a_broken_line_of_rubrics_is_named(run, capsys, line):
     )
     (run / "stage2.pt").unlink()
     assert "rubrics.jsonl:2: expected" in refuse(capsys, run, rcsd, "stage2")
+
+
+def test_a_second_run_takes_the_settings_of_the_first(first, tmp_path):
+    """No preset and no flags: the second run differs from the first in what is asked for alone."""
+    assert (
+        rcsd.main(["stage2", "--from", str(first), "--out", str(tmp_path), "--method", "sft"]) == 0
+    )
+    made, there = (load(out / "stage2.pt")["settings"] for out in (tmp_path, first))
+    assert {name for name in made if made[name] != there[name]} == {"method"}

@@ -15,11 +15,11 @@ from trainer.settings import Settings
 
 def test_completion_hidden_is_the_state_before_each_token():
     model, rows = tiny_model().double(), random_rollouts()
-    got = completion_hidden(model, [(r.prompt, r.completion) for r in rows])
+    got = completion_hidden(model, [(r.prompt_ids, r.completion_ids) for r in rows])
     wanted = []
     for r in rows:  # one prefix at a time: no padding, no batch, no slicing
-        for t in range(len(r.completion)):
-            wanted.append(model(torch.tensor([r.prompt + r.completion[:t]]))[0, -1])
+        for t in range(len(r.completion_ids)):
+            wanted.append(model(torch.tensor([r.prompt_ids + r.completion_ids[:t]]))[0, -1])
     torch.testing.assert_close(got, torch.stack(wanted), atol=1e-10, rtol=0)
 
 
@@ -37,9 +37,9 @@ def test_another_context_gives_the_plain_formula():
     stats = update(distillation, student, teacher, rows, [], Settings(beta=0.3, temperature=1.5))
     total, count = 0.0, 0
     for r in rows:
-        for t in range(len(r.completion)):
-            one = next_logits(student, r.prompt, r.completion, t)[None].double()
-            other = next_logits(teacher, r.teacher_prompt, r.completion, t)[None].double()
+        for t in range(len(r.completion_ids)):
+            one = next_logits(student, r.prompt_ids, r.completion_ids, t)[None].double()
+            other = next_logits(teacher, r.teacher_prompt_ids, r.completion_ids, t)[None].double()
             total += token_divergence(one, other, beta=0.3, temperature=1.5).item()
             count += 1
     assert stats["loss"] == pytest.approx(total / count, rel=1e-5)
@@ -48,13 +48,18 @@ def test_another_context_gives_the_plain_formula():
 def test_without_a_teacher_the_signal_is_the_log_probability():
     student, rows = tiny_model(), random_rollouts()
     stats = update(sft_loss, student, None, rows, [], Settings())
-    weighted = [Rollout(r.prompt, r.completion, weights=[0.5] * len(r.completion)) for r in rows]
+    weighted = [
+        Rollout(r.prompt_ids, r.completion_ids, token_weights=[0.5] * len(r.completion_ids))
+        for r in rows
+    ]
     again = update(sft_loss, student, None, weighted, [], Settings())
     assert again["loss"] == pytest.approx(stats["loss"], rel=1e-5)
     nll = []
     for r in rows:
-        for t, token in enumerate(r.completion):
-            nll.append(-next_logits(student, r.prompt, r.completion, t).log_softmax(-1)[token])
+        for t, token in enumerate(r.completion_ids):
+            nll.append(
+                -next_logits(student, r.prompt_ids, r.completion_ids, t).log_softmax(-1)[token]
+            )
     assert stats["loss"] == pytest.approx(torch.stack(nll).mean().item(), rel=1e-5)
 
 
@@ -76,10 +81,10 @@ def test_micro_batches_change_nothing(teacher):
 
 def test_weights_choose_tokens():
     student, (row,) = tiny_model(), random_rollouts(1, seed=3)
-    assert len(row.completion) > 2
-    last = Rollout(row.prompt + row.completion[:-1], row.completion[-1:])
-    weights = [0.0] * (len(row.completion) - 1) + [2.0]
-    only_last = Rollout(row.prompt, row.completion, weights=weights)
+    assert len(row.completion_ids) > 2
+    last = Rollout(row.prompt_ids + row.completion_ids[:-1], row.completion_ids[-1:])
+    weights = [0.0] * (len(row.completion_ids) - 1) + [2.0]
+    only_last = Rollout(row.prompt_ids, row.completion_ids, token_weights=weights)
     a, b = (update(sft_loss, student, None, [r], [], Settings())["loss"] for r in (last, only_last))
     assert a == pytest.approx(b, rel=1e-5)
 
@@ -89,7 +94,9 @@ def test_micro_batches_hold_every_row_once_within_the_budget():
     batches = list(micro_batches(rows, 100))
     assert sorted(id(r) for b in batches for r in b) == sorted(id(r) for r in rows)
     for b in batches:
-        longest = max(len(r.completion) + max(len(r.prompt), len(r.teacher_prompt)) for r in b)
+        longest = max(
+            len(r.completion_ids) + max(len(r.prompt_ids), len(r.teacher_prompt_ids)) for r in b
+        )
         assert len(b) == 1 or len(b) * longest <= 100
 
 
@@ -98,7 +105,7 @@ def test_a_long_completion_weighs_by_its_tokens():
     one, two, both = (
         update(sft_loss, student, None, rows, [], Settings())["loss"] for rows in ([a], [b], [a, b])
     )
-    n, m = len(a.completion), len(b.completion)
+    n, m = len(a.completion_ids), len(b.completion_ids)
     assert n != m
     assert both == pytest.approx((n * one + m * two) / (n + m), rel=1e-5)
 
@@ -121,7 +128,7 @@ def test_eos_is_learned_and_is_not_pad():
     rows = [Rollout(encode(tokenizer, prompt("why?")), tokenizer.encode("so") + [tokenizer.eos])]
     for _ in range(40):
         update(sft_loss, student, None, rows, [optimizer], Settings())
-    hidden = completion_hidden(student, [(rows[0].prompt, rows[0].completion)])
+    hidden = completion_hidden(student, [(rows[0].prompt_ids, rows[0].completion_ids)])
     assert (hidden @ student.head_weight.T)[-1].argmax().item() == tokenizer.eos
 
 

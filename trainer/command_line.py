@@ -1,6 +1,7 @@
 """The command line of rcsd.py and evaluate.py: flags, the output folder, errors in one line."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -11,6 +12,7 @@ from typing import ContextManager
 import torch
 
 from data.files import only_run
+from trainer.checkpoints import load
 from trainer.processes import rank_and_size
 from trainer.settings import PRESET_ONLY, PRESETS, Settings
 
@@ -47,14 +49,15 @@ def settings_parser(description: str) -> Parser:
         type=Path,
         metavar="DIR",
         dest="source",
-        help="a finished run whose data, base model and learned rubrics this one shares",
+        help="a finished run: start from its settings, data, base model and learned rubrics",
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on with what is in the output folder"
     )
     groups = {stage: parser.add_argument_group(title) for stage, title in GROUPS.items()}
     for f in fields(Settings):
-        choices, text = f.metadata["choices"], f"{f.metadata['help']} ({f.default!r} in preset cpu)"
+        default = f" (default {f.default})" if f.default != "" else ""
+        choices, text = f.metadata["choices"], f.metadata["help"] + default
         groups[f.metadata["stage"]].add_argument(
             "--" + f.name.replace("_", "-"),
             type=f.type,
@@ -66,13 +69,24 @@ def settings_parser(description: str) -> Parser:
 
 
 def settings_from(args: argparse.Namespace) -> tuple[Path, Settings]:
-    """The output folder, and the preset with the flags that were given on top of it."""
+    """The output folder and the settings: a preset's or those of --from, then the flags given."""
     gpu = torch.cuda.is_available() and args.device != "cpu"
     preset = args.preset if args.preset != "auto" else "gpu" if gpu else "cpu"
     given = {
         f.name: getattr(args, f.name) for f in fields(Settings) if getattr(args, f.name) is not None
     }
-    return args.out or Path("out") / preset, Settings(**{**PRESETS[preset], **given})
+    start = PRESETS[preset]
+    if args.source and args.preset == "auto":
+        start = start | settings_of_run(args.source)
+    return args.out or Path("out") / preset, Settings(**{**start, **given})
+
+
+def settings_of_run(folder: Path) -> dict:
+    """The settings of the last stage that a run has finished; none if it has no checkpoint."""
+    for stage in ("stage2", "stage1", "base"):
+        if (folder / f"{stage}.pt").exists():
+            return load(folder / f"{stage}.pt")["settings"]
+    return {}
 
 
 def exit_code(program: str, action: Callable[[], None]) -> int:
@@ -80,6 +94,9 @@ def exit_code(program: str, action: Callable[[], None]) -> int:
     go_on = "the same command with --resume goes on from the last checkpoint"
     try:
         action()
+    except BrokenPipeError:  # whoever read the output, `head` say, has seen enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+        return 0
     except (ValueError, OSError) as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 2
@@ -112,7 +129,7 @@ def hold(out: Path) -> ContextManager:
 BEFORE_STAGE2 = ("data", "base.pt", "base.jsonl", "stage1.pt", "stage1.jsonl", "rubrics.jsonl")
 
 
-def share(source: Path, out: Path, names: tuple[str, ...] = BEFORE_STAGE2) -> None:
+def link_run(source: Path, out: Path, names: tuple[str, ...] = BEFORE_STAGE2) -> None:
     """Links in `out` to these results of the run in `source`, where `out` has none of its own.
 
     Raises ValueError if `source` has no data or is `out`.

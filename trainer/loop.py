@@ -41,7 +41,7 @@ class State:
 def rate_factor(step: int, steps: int, warmup: int) -> float:
     """What each optimizer's own rate is multiplied by.
 
-    It rises in a line over `warmup` steps to 1 and falls in a line from the middle of the run to 0.
+    It rises linearly over `warmup` steps to 1 and falls linearly to 0 from the middle of the run.
     """
     return min(1.0, (step + 1) / warmup, 2 * (1 - step / steps))
 
@@ -130,7 +130,7 @@ def train(
     Everything random in a step comes from (seed, stage, step), so a killed run goes on to the same
     bits. With `validate`, from the student to {name: score}, the run ends with the weights of the
     best mean score, the earliest of equals. `inputs` are the digests of what the run learns from.
-    Raises ValueError for a checkpoint of other settings or inputs, or without `resume` for any, and
+    Raises ValueError for a checkpoint of other settings or inputs, or if one exists and `resume` is False, and
     when a number of a step is not finite.
     """
     path, log, rank = out / f"{stage}.pt", out / f"{stage}.jsonl", rank_and_size()[0]

@@ -50,21 +50,23 @@ class Settings:
     mlp_width: int = setting(320, "base", "size of the MLP's hidden layer")
     base_steps: int = setting(7000, "base", "steps of stage 0")
     base_tokens: int = setting(2048, "base", "tokens in a batch of stage 0, padding counted")
-    prompt_weight: float = setting(0.1, "base", "a prompt token's weight; a completion token's: 1")
-    base_lr: float = setting(0.015, "base", "highest rate of Muon; AdamW's is a fifth of it")
+    prompt_weight: float = setting(0.1, "base", "weight of a prompt token in the loss")
+    base_lr: float = setting(0.015, "base", "peak learning rate of Muon; a fifth for AdamW")
 
     data: str = setting("", "stage1", "your own JSON Lines file (see data/README.md)")
     stage1_limit: int = setting(0, "stage1", "use the first N questions of stage I; 0: all")
     stage1_steps: int = setting(130, "stage1", "steps of stage I")
     batch: int = setting(64, "stage1", "completions in a step")
-    lr: float = setting(0.001, "stage1", "highest rate of AdamW")
+    lr: float = setting(0.001, "stage1", "peak learning rate")
     max_new_tokens: int = setting(100, "stage1", "a completion is truncated at this length")
     temperature: float = setting(1.0, "stage1", "of sampling and of the loss")
     beta: float = setting(0.0, "stage1", "0: forward KL, 1: reverse KL, between: generalised JSD")
     top_k_loss: int = setting(0, "stage1", "the teacher's likeliest k tokens alone; 0: all")
     clip: float = setting(0.0, "stage1", "bound for --clip-mode, nats")
     clip_mode: str = setting("none", "stage1", "how a token's loss is bounded", CLIP_MODES)
-    teacher: str = setting("fixed", "stage1", "weights: start, average, or student", TEACHERS)
+    teacher: str = setting(
+        "fixed", "stage1", "its weights: frozen, EMA, or the student's", TEACHERS
+    )
     ema_decay: float = setting(0.99, "stage1", "for --teacher ema")
     updates_per_batch: int = setting(1, "stage1", "optimizer steps on each batch of samples")
 
@@ -77,7 +79,7 @@ class Settings:
     group_size: int = setting(8, "stage2", "samples of a question, for methods with a reward")
     clip_eps: float = setting(0.2, "stage2", "the policy gradient's ratio stays within 1 ± this")
     teacher_context: str = setting("rubric", "stage2", "what the teacher sees", CONTEXTS)
-    rubrics: str = setting("learned", "stage2", "where its rubrics come from", RUBRICS)
+    rubrics: str = setting("learned", "stage2", "which rubrics teach", RUBRICS)
     rubric_rate: float = setting(1.0, "stage2", "share that noisy, reduced or shuffled changes")
     corrupted: float = setting(0.0, "stage2", "share of the solutions with a wrong step")
 

@@ -21,6 +21,7 @@ four: 4.
 The code that does it is spread over model.py: KVCache.append writes, GPT.forward makes the mask, Block.forward reads
 (scaled_dot_product_attention; use it here or not, as you like). Check with: python -m exercises.check 2
 """
+
 import torch
 import torch.nn.functional as F
 

@@ -21,9 +21,12 @@ The check draws with 20,000 evenly spaced numbers, so that the shares of the tok
 
 The answer lives in model.py: sample. Check with: python -m exercises.check 3
 """
+
 import torch
 from torch import Tensor
 
 
-def sample(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, uniform: Tensor) -> Tensor:
+def sample(
+    logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, uniform: Tensor
+) -> Tensor:
     raise NotImplementedError("exercise 3: replace this line")

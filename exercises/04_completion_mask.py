@@ -18,6 +18,7 @@ them aligned: row n of both results is about the same token.
 
 The answer lives in step.py: completion_hidden. Check with: python -m exercises.check 4
 """
+
 import torch
 
 

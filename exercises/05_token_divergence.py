@@ -25,11 +25,20 @@ Leave top_k, clip and clip_mode alone: the check does not use them here. Clippin
 
 The answer lives in loss.py: token_divergence (and divergence_terms). Check with: python -m exercises.check 5
 """
+
 import math
 
 import torch
 
 
-def token_divergence(student_logits, teacher_logits, *, beta=0.0, temperature=1.0, top_k=None,
-                     clip=None, clip_mode="none"):
+def token_divergence(
+    student_logits,
+    teacher_logits,
+    *,
+    beta=0.0,
+    temperature=1.0,
+    top_k=None,
+    clip=None,
+    clip_mode="none",
+):
     raise NotImplementedError("exercise 5: replace this line")

@@ -24,6 +24,7 @@ p_i, reverse with almost nothing. And each row adds up to 0: a softmax does not 
 The answer lives in fused_loss.py: distillation_loss states the rule, what it calls for the rows of a chunk computes it.
 Check with: python -m exercises.check 6
 """
+
 import math
 
 import torch

@@ -23,6 +23,7 @@ dz = (-0.1, 0.1) / 2 a token, dx = -0.05 log 0.8 + 0.05 log 0.2 = -0.0693 for ea
 
 The answer lives in fused_loss.py: distillation_loss and what it calls. Check with: python -m exercises.check 7
 """
+
 import torch
 
 from loss import token_divergence
@@ -32,10 +33,19 @@ def chunk_gradient(z, z_teacher, beta, temperature):
     """Given: the divergences [C] of logits [C, V] (not yet divided by the temperature), their gradient for z [C, V]."""
     with torch.enable_grad():
         z = z.detach().requires_grad_()
-        losses = token_divergence(z, z_teacher, beta=beta, temperature=temperature)         # [C]
+        losses = token_divergence(z, z_teacher, beta=beta, temperature=temperature)  # [C]
         return losses.detach(), torch.autograd.grad(losses.sum(), z)[0]
 
 
-def chunked_loss(student_hidden, student_head, teacher_hidden, teacher_head, *, beta=0.0, temperature=1.0,
-                 denominator=None, rows=128):
+def chunked_loss(
+    student_hidden,
+    student_head,
+    teacher_hidden,
+    teacher_head,
+    *,
+    beta=0.0,
+    temperature=1.0,
+    denominator=None,
+    rows=128,
+):
     raise NotImplementedError("exercise 7: replace this line")

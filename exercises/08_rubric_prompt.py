@@ -22,12 +22,19 @@ a special token out of text.
 
 The answer lives in rubrics.py: prompt and data/tokenizer.py: encode. Check with: python -m exercises.check 8
 """
+
 from data.tokenizer import Tokenizer
 from rubrics import Rubric
 
 
-def prompt(question: str, *, rubric: Rubric | None = None, answer: str = "", solution: str = "",
-           task: str = "solve") -> list[tuple[str, str]]:
+def prompt(
+    question: str,
+    *,
+    rubric: Rubric | None = None,
+    answer: str = "",
+    solution: str = "",
+    task: str = "solve",
+) -> list[tuple[str, str]]:
     raise NotImplementedError("exercise 8: replace this line")
 
 

@@ -22,14 +22,23 @@ for the first logit is q - p = -0.10: a step against it lifts the logit, as it s
 
 The answer lives in loss.py: token_divergence. Check with: python -m exercises.check 10
 """
+
 import torch
 
 from loss import divergence_terms
 
 
-def token_divergence(student_logits, teacher_logits, *, beta=0.0, temperature=1.0, top_k=None,
-                     clip=None, clip_mode="none"):
-    log_q = (student_logits / temperature).log_softmax(-1)                   # [N, V]
-    log_p = (teacher_logits.detach() / temperature).log_softmax(-1)          # [N, V]
-    f, _ = divergence_terms(log_p, log_q, beta)                                        # [N, V]
+def token_divergence(
+    student_logits,
+    teacher_logits,
+    *,
+    beta=0.0,
+    temperature=1.0,
+    top_k=None,
+    clip=None,
+    clip_mode="none",
+):
+    log_q = (student_logits / temperature).log_softmax(-1)  # [N, V]
+    log_p = (teacher_logits.detach() / temperature).log_softmax(-1)  # [N, V]
+    f, _ = divergence_terms(log_p, log_q, beta)  # [N, V]
     raise NotImplementedError("exercise 10: replace this line")

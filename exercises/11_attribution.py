@@ -22,6 +22,7 @@ The check has both cases.
 
 The answer lives in report/explain.py: attribute. Check with: python -m exercises.check 11
 """
+
 import torch
 
 

@@ -1,11 +1,11 @@
-"""Check the exercises: python -m exercises.check (all), python -m exercises.check 5 (one), ... 5 6 (some).
+"""Check the exercises: python -m exercises.check (all), ... 5 (one), ... 5 6 (some).
 
-Each check (exercises/checks) has a case worked by hand (the one of the exercise's text), a property,
-and random inputs on which the shipped function gives the expected value, in float64. A wrong value is
-compared with what typical mistakes give, and the mistake is named. Exit code 0: all that were checked
-passed; 1: some did not; 2: a bad argument.
+Each check (exercises/checks) has a case worked by hand (the one of the exercise's text), a
+property, and random inputs on which the shipped function gives the expected value, in float64. A
+wrong value is compared with what typical mistakes give, and the mistake is named. Exit code 0: all
+that were checked passed; 1: some did not; 2: a bad argument.
 
-No file here holds an answer, but for what it needs to name mistakes: the shipped source is the answer.
+No file here holds an answer, but for what it needs to name mistakes: the shipped source is it.
 """
 
 import importlib
@@ -53,7 +53,8 @@ def notes(error: BaseException) -> str:
 
 
 def fault(error: BaseException, file: str) -> str:
-    """The last line of an exception, and the last line of the learner's file that it went through."""
+    """The last line of an exception, and the last line of the learner's file that it went
+    through."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if Path(frame.filename).name == file]
     if isinstance(error, SyntaxError) and Path(error.filename or "").name == file:

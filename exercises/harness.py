@@ -28,7 +28,8 @@ def given(case: str):
 
 
 def show(x, digits=4) -> str:
-    """A value in a line: numbers with four digits, a large tensor as its shape and first numbers."""
+    """A value in a line: numbers with four digits, a large tensor as its shape and first
+    numbers."""
     if isinstance(x, torch.Tensor) and x.numel() > 16:
         return f"a tensor {list(x.shape)} that starts with {show(x.detach().flatten()[:6], digits)}"
     if isinstance(x, torch.Tensor):
@@ -74,7 +75,8 @@ def wrong(case: str, expected, got, why="") -> Wrong:
 
 
 def compare(case: str, got, expected, mistakes=(), tolerance=1e-8) -> None:
-    """Raises Wrong unless got is expected. `mistakes`: (what a known mistake gives, what to say about it)."""
+    """Raises Wrong unless got is expected. `mistakes`: (what a known mistake gives, what to say
+    about it)."""
     if same(got, expected, tolerance):
         return
     why = next((text for value, text in mistakes if same(got, value, tolerance)), "")

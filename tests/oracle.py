@@ -98,7 +98,8 @@ def words(sentence):
 
 
 def draws(count, seed=0):
-    """Problems of every kind, split and phrasing, invented ones too, with the example made from each."""
+    """Problems of every kind, split and phrasing, invented ones too, with the example made from
+    each."""
     rng = random.Random(seed)
     for i in range(count):
         held_out = i % 3 == 2

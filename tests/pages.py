@@ -105,7 +105,8 @@ def cells_of(node):
 
 
 def read_off(svg):
-    """The lines of a chart in the units of its axes, by the labels of these: [(colour, dashed, [(x, y)])]."""
+    """The lines of a chart in the units of its axes, by the labels of these: [(colour, dashed, [(x,
+    y)])]."""
     texts = list(svg.iter("text"))
     ys = [(float(t.get("y")) - 4, float(t.text)) for t in texts if t.get("text-anchor") == "end"]
     middle = [
@@ -157,7 +158,8 @@ def opinion(p, top, entropy, **more):
 
 
 def by_hand():
-    """Two runs, two questions (the second with two answers of three and two tokens); every number another one."""
+    """Two runs, two questions (the second with two answers of three and two tokens); every number
+    another one."""
 
     def settings(seed, **more):
         return {

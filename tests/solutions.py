@@ -138,7 +138,8 @@ def hidden_with(first=-1, last=-1, order=False, fed=-1):
 
 
 def divergence_with(change):
-    """`change(f [N, V], p, q, temperature)` makes the value from the shipped terms; or other settings go in."""
+    """`change(f [N, V], p, q, temperature)` makes the value from the shipped terms; or other
+    settings go in."""
 
     def token_divergence(
         s, t, *, beta=0.0, temperature=1.0, top_k=None, clip=None, clip_mode="none"

@@ -1,4 +1,5 @@
-"""bench/bench.py: what it races computes the same thing, and its table says what was measured. No time is asserted."""
+"""bench/bench.py: what it races computes the same thing, and its table says what was measured. No
+time is asserted."""
 
 import json
 import subprocess
@@ -25,7 +26,8 @@ def contenders():
     ],
 )
 def test_all_losses_have_the_same_gradient(contenders, name):
-    """The race is fair: each contender's gradients are those of the plain formula, in the same normalisation."""
+    """The race is fair: each contender's gradients are those of the plain formula, in the same
+    normalisation."""
     wanted = contenders["the formula, eager"]()
     try:
         got = contenders[name]()
@@ -45,7 +47,8 @@ def test_the_sampler_rows_sample_what_they_say():
 
 
 def test_the_table_by_hand():
-    """Medians, ratios within a round, spread and peak: three rounds, the last on a machine twice as slow."""
+    """Medians, ratios within a round, spread and peak: three rounds, the last on a machine twice as
+    slow."""
     loss = {
         "the floor (floor)": {"seconds": [0.1, 0.1, 0.2], "tokens": None, "peak": 2**21},
         "ours": {"seconds": [0.2, 0.2, 0.4], "tokens": None, "peak": 2**20},
@@ -92,7 +95,8 @@ def test_readme_command_and_wrong_part(tmp_path, monkeypatch, capsys):
 
 
 def test_peak_memory_of_a_known_case():
-    """64 MiB written and freed again are seen; a process of its own, where nothing else was ever freed."""
+    """64 MiB written and freed again are seen; a process of its own, where nothing else was ever
+    freed."""
     code = (
         "import torch; from bench.bench import peak_bytes\n"
         "print(peak_bytes(lambda: torch.ones(2**24).sum().item(), 'cpu'))"

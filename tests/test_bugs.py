@@ -22,7 +22,8 @@ BUGS = sorted(path.name for path in (FOLDER / "bugs").glob("*.py"))
 
 
 def symptom(source, path):
-    """Runs a snippet; its last line is "what: number (healthy: at least|at most number)". (healthy?, the line)"""
+    """Runs a snippet; its last line is "what: number (healthy: at least|at most number)".
+    (healthy?, the line)"""
     out, before = io.StringIO(), list(sys.path)
     with contextlib.redirect_stdout(out), torch.random.fork_rng():
         exec(compile(source, str(path), "exec"), {"__name__": "__main__", "__file__": str(path)})
@@ -35,7 +36,8 @@ def symptom(source, path):
 
 
 def fixed(source, answer):
-    """The source with the diffs of an answer applied: the lines with - are there once and become those with +."""
+    """The source with the diffs of an answer applied: the lines with - are there once and become
+    those with +."""
     for diff in re.findall(r"```diff\n(.*?)```", answer, re.S):
         old, new = (
             "\n".join(line[1:] for line in diff.split("\n") if line.startswith(sign))

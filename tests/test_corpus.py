@@ -68,7 +68,8 @@ def test_no_test_question_shares_law_and_numbers_with_any_other(corpus):
 
 
 def test_no_line_of_a_test_solution_was_trained(corpus):
-    """The same in plain text, without the keys: no worked step of a test question is in a training text."""
+    """The same in plain text, without the keys: no worked step of a test question is in a training
+    text."""
     out, sets = corpus
     text = (out / "base.jsonl").read_text(encoding="utf-8") + "\n".join(
         e.solution for name in ("stage1", "stage2", "exposure") for e in sets[name]
@@ -94,7 +95,8 @@ def test_test_sets_hold_what_their_names_say(corpus):
 
 
 def pattern(e):
-    """The sentence pattern of a question, read off its text: order of scene, facts and ask, and their wordings."""
+    """The sentence pattern of a question, read off its text: order of scene, facts and ask, and
+    their wordings."""
     law = BY_NAME.get(e.meta["law"])
     scenes = law.scenes if law else [c.scene for c in CHAINS if c.name == e.meta["law"]]
     scene = next(s for s in scenes if s in e.question)

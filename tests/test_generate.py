@@ -1,4 +1,5 @@
-"""Sampling: a loop without cache, brute-force top-k and nucleus, chi-square tests of what is drawn."""
+"""Sampling: a loop without cache, brute-force top-k and nucleus, chi-square tests of what is
+drawn."""
 
 import math
 
@@ -46,7 +47,8 @@ def test_greedy_batch_equals_one_by_one_and_a_loop_without_cache(monkeypatch):
 
 
 def constant_model(eos_logit=0.0):
-    """Predicts the same distribution everywhere: an embedding of ones, silent sublayers, logits in the head."""
+    """Predicts the same distribution everywhere: an embedding of ones, silent sublayers, logits in
+    the head."""
     model = random_model(tie_head=False, n_embd=4)
     with torch.no_grad():
         model.embed.weight.fill_(1)
@@ -63,7 +65,8 @@ def constant_model(eos_logit=0.0):
 
 
 def brute_force(logits, temperature=1.0, top_k=None, top_p=None):
-    """The distribution by its definition, in Python floats: sort, keep, renormalise, one list at a time."""
+    """The distribution by its definition, in Python floats: sort, keep, renormalise, one list at a
+    time."""
     weight = [math.exp(x / temperature) for x in logits.tolist()]
     order = sorted(range(len(weight)), key=lambda i: -weight[i])[:top_k]
     total, kept, mass = sum(weight[i] for i in order), [], 0.0
@@ -80,7 +83,8 @@ def uniform(*shape, rng):
 
 
 def check_counts(tokens, probs):
-    """Chi-square at p = 1e-4 (Wilson-Hilferty), and nothing outside the support, and all of the support."""
+    """Chi-square at p = 1e-4 (Wilson-Hilferty), and nothing outside the support, and all of the
+    support."""
     n = len(tokens)
     counts = [tokens.count(i) for i in range(len(probs))]
     assert [c > 0 for c in counts] == [p > 0 for p in probs]
@@ -197,7 +201,8 @@ def test_impossible_tokens_are_never_drawn():
 
 @pytest.mark.parametrize("number, place", [(0.0, 0), (1 - 2.0**-53, -1)])
 def test_both_ends_of_the_uniform_number(number, place):
-    """The smallest draw takes the first token that can be drawn, the largest the last one: never one beyond."""
+    """The smallest draw takes the first token that can be drawn, the largest the last one: never
+    one beyond."""
     logits = torch.randn(200, 50, generator=torch.Generator().manual_seed(0))
     logits[:, [0, 49]] = -math.inf
     numbers = torch.full((200,), number, dtype=torch.float64)
@@ -229,7 +234,8 @@ def test_noise_is_the_only_source_of_randomness():
 
 
 def test_a_row_is_drawn_alike_in_any_batch():
-    """Ragged prompts, rows that end early: each completion is that of its prompt and its noise alone."""
+    """Ragged prompts, rows that end early: each completion is that of its prompt and its noise
+    alone."""
     model, prompts = (
         random_model(tie_head=False).double(),
         [random_ids(n).tolist() for n in (1, 9, 12, 3, 7, 7, 2)],
@@ -247,7 +253,8 @@ def test_a_row_is_drawn_alike_in_any_batch():
     "budget, parts", [(10**6, [6 * 12]), (24, [4 * 5, 2 * 12]), (1, [1, 2, 2, 5, 9, 12])]
 )
 def test_prompts_are_read_once_and_in_parts(monkeypatch, budget, parts):
-    """However the prompts are cut into parts, and whichever are equal: the same completions. Of 8 prompts 6 are read."""
+    """However the prompts are cut into parts, and whichever are equal: the same completions. Of 8
+    prompts 6 are read."""
     model = random_model(tie_head=False).double()
     prompts = [random_ids(n, seed=n).tolist() for n in (9, 2, 12, 9, 1, 5, 9)]
     prompts[5:5] = [[3, 7]]  # as long as another, but not the same

@@ -31,7 +31,8 @@ def test_the_commands_of_the_investigations_are_accepted():
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_the_shell_functions_of_the_investigations(tmp_path):
-    """`run` gives rcsd.py the folder and the flags, `share` links, `columns` prints: with a python that only echoes."""
+    """`run` gives rcsd.py the folder and the flags, `share` links, `columns` prints: with a python
+    that only echoes."""
     text = (FOLDER / "INVESTIGATIONS.md").read_text(encoding="utf-8")
     blocks = [block for block in re.findall(r"```bash\n(.*?)```", text, re.S) if "() {" in block]
     script = "\n".join(blocks).replace("columns out/cpu/stage2.jsonl", "columns log.jsonl")

@@ -1,4 +1,5 @@
-"""The divergence against a float64 formula written another way, the chunked loss against autograd."""
+"""The divergence against a float64 formula written another way, the chunked loss against
+autograd."""
 
 import math
 
@@ -82,7 +83,8 @@ def test_gradcheck(beta):
 
 
 def test_pointwise_clipping_turns_the_gradient_around():
-    """Teacher (.9, .1), student (.8, .2), clip .05: the loss falls from .0367 to -.0193, the gradient changes sign."""
+    """Teacher (.9, .1), student (.8, .2), clip .05: the loss falls from .0367 to -.0193, the
+    gradient changes sign."""
     teacher, student = (
         torch.tensor([row], dtype=torch.float64).log() for row in ([0.9, 0.1], [0.8, 0.2])
     )
@@ -236,7 +238,8 @@ def test_bfloat16_inputs_are_computed_in_float32(beta, top_k):
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("spread", [3, 10, 30, "nearly equal"])
 def test_gradients_in_bfloat16_are_within_one_percent_of_float64(beta, spread):
-    """Rounding may grow neither with the logits nor where q - p is a small difference. Of the result alone: 2e-3."""
+    """Rounding may grow neither with the logits nor where q - p is a small difference. Of the
+    result alone: 2e-3."""
     g = torch.Generator().manual_seed(1)
 
     def draw(*shape):
@@ -314,7 +317,8 @@ def test_shapes_that_do_not_match_are_refused():
 
 
 def test_turned_counts_the_tokens_pushed_away_from_the_teachers_best():
-    """By autograd on the plain form: the best token's gradient is positive although the student gives it too little."""
+    """By autograd on the plain form: the best token's gradient is positive although the student
+    gives it too little."""
     student, teacher = logits(60, 13, 5, 2.0), logits(60, 13, 6, 2.0)
     eye = torch.eye(13, dtype=torch.float64)
     for mode, clip, beta in (

@@ -68,7 +68,8 @@ class Alive(TorchDispatchMode):
 
 
 def peak(inputs, **settings):
-    """Bytes beside the inputs at the worst moment of the forward pass, of forward and backward, and the gradients."""
+    """Bytes beside the inputs at the worst moment of the forward pass, of forward and backward, and
+    the gradients."""
     with Alive(inputs) as seen:
         result = distillation_loss(*inputs, **settings)
         forward = seen.peak
@@ -83,7 +84,8 @@ def peak(inputs, **settings):
     "frozen, dtype", [(False, torch.float32), (True, torch.float32), (False, torch.bfloat16)]
 )
 def test_the_chunks_stay_within_their_byte_budget(frozen, dtype):
-    """For any number of rows that the budget allows, and not far below it: the buffers are counted right."""
+    """For any number of rows that the budget allows, and not far below it: the buffers are counted
+    right."""
     worst = {}
     for beta, top_k, (mode, clip), stats in itertools.product(
         (0.0, 0.5, 1.0), (None, 20), CLIPS, (False, True)
@@ -110,7 +112,8 @@ def test_the_chunks_stay_within_their_byte_budget(frozen, dtype):
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("top_k", [None, 4])
 def test_a_head_in_half_precision_is_never_held_whole_in_float32(frozen, top_k):
-    """Peak: the byte budget, and the float32 gradients; backward stays below it, though it returns its own copy."""
+    """Peak: the byte budget, and the float32 gradients; backward stays below it, though it returns
+    its own copy."""
     g = torch.Generator().manual_seed(0)
     x, w, y, u = (
         torch.randn(shape, generator=g).bfloat16()
@@ -125,7 +128,8 @@ def test_a_head_in_half_precision_is_never_held_whole_in_float32(frozen, top_k):
 
 @pytest.mark.parametrize("beta, temperature, top_k, clip", [c for c in GRID if c[2]])
 def test_the_short_way_of_top_k_with_a_frozen_head(beta, temperature, top_k, clip):
-    """The student's k logits alone: as the plain form, the same bits again, and no product over the whole head."""
+    """The student's k logits alone: as the plain form, the same bits again, and no product over the
+    whole head."""
     settings = dict(
         beta=beta, temperature=temperature, top_k=top_k, clip=clip[1], clip_mode=clip[0]
     )

@@ -293,7 +293,8 @@ def test_the_clip_modes_by_hand():
 
 
 def test_every_text_of_others_is_escaped_everywhere():
-    """Each string of the JSON that somebody else wrote, hostile: no element more, and the text is there as it was."""
+    """Each string of the JSON that somebody else wrote, hostile: no element more, and the text is
+    there as it was."""
     nasty = '<b>&amp;"</b></script>'
     plain = Reader(page.page(by_hand())).tags
     ways = [

@@ -94,7 +94,8 @@ def test_a_number_of_the_page_is_that_of_the_json(report, path):
 
 
 def test_no_number_is_typed_into_the_text(report):
-    """Every number of the JSON 0 and no digit in its texts: then the page says none but the bounds of its shades."""
+    """Every number of the JSON 0 and no digit in its texts: then the page says none but the bounds
+    of its shades."""
     changed = copy.deepcopy(report)
     for path in leaves(changed):
         at = changed

@@ -71,7 +71,8 @@ def test_criteria_that_say_the_same_stand_in_one_row():
 
 
 def test_the_clip_modes_on_the_example_of_the_readme():
-    """Teacher (.9, .1), student (.8, .2): the gradient is -.10, and pointwise clipping turns it to +.08."""
+    """Teacher (.9, .1), student (.8, .2): the gradient is -.10, and pointwise clipping turns it to
+    +.08."""
     model = SimpleNamespace(head_weight=torch.eye(2))
     run = explain.Run(
         Settings(), SimpleNamespace(decode=lambda ids: " ".join(map(str, ids))), model, None, None
@@ -155,7 +156,7 @@ def test_the_tables_of_two_runs_by_hand():
             },
         }
 
-    answers, written = evaluate.rows([run(0), run(1)])
+    answers, written = evaluate.table_parts([run(0), run(1)])
 
     def middle(start):
         return [
@@ -174,11 +175,12 @@ def test_the_tables_of_two_runs_by_hand():
         for k, g in enumerate(evaluate.GROUPS[:2])
         for label, start in (("valid", 70), ("right key criteria", 20))
     ]
-    assert all(row["cells"][0][1] is None for row in evaluate.rows([run(0)])[0]["rows"])
+    assert all(row["cells"][0][1] is None for row in evaluate.table_parts([run(0)])[0]["rows"])
 
 
 def test_stage_one_counts_what_parses_and_what_has_the_right_key_criteria():
-    """Of four rubrics one does not parse, one has its relation turned round, one lacks one, and one is right in other words."""
+    """Of four rubrics one does not parse, one has its relation turned round, one lacks one, and one
+    is right in other words."""
     reference = Rubric(
         [
             Criterion("", f"Essential: {text}", 5)

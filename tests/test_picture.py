@@ -25,7 +25,8 @@ def one_step(report):
 
 
 def elements(report, tag):
-    """[(x0, y0, x1, y1, text, attributes)] of the picture's texts, as wide as they can be, or of its boxes."""
+    """[(x0, y0, x1, y1, text, attributes)] of the picture's texts, as wide as they can be, or of
+    its boxes."""
     found = []
     for at in ElementTree.fromstring(picture.picture(report)).iter(
         "{http://www.w3.org/2000/svg}" + tag

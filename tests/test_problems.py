@@ -83,7 +83,8 @@ def test_wrong_forms_by_hand(right, wrong):
 
 
 def test_solutions_state_the_law_and_only_the_law(many):
-    """The relation on each line, solved back for the law's own target, is the law: checked with numbers."""
+    """The relation on each line, solved back for the law's own target, is the law: checked with
+    numbers."""
     for p, e in many:
         if p.kind == "comparison" or "invented" in p.law:
             continue
@@ -156,7 +157,8 @@ def test_each_law_has_three_phrasings_and_others_held_out():
 
 
 def test_comparisons_by_plugging_in_numbers():
-    """Solve f(..., x × target, ...) = f(...) for x by bisection, with f the relation as the table writes it."""
+    """Solve f(..., x × target, ...) = f(...) for x by bisection, with f the relation as the table
+    writes it."""
     rng, checked = random.Random(5), 0
     for _ in range(800):
         law = rng.choice(LAWS)

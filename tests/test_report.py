@@ -1,4 +1,5 @@
-"""The report of the study: intervals against a plain loop, statistics by hand, what is refused, README and pictures."""
+"""The report of the study: intervals against a plain loop, statistics by hand, what is refused,
+README and pictures."""
 
 import json
 import random
@@ -33,7 +34,8 @@ SIZES = {"known": 40, "new": 60, "hard": 50}
 
 
 def made(run, seed=0, share=0.7, **changes) -> dict:
-    """A line of runs.jsonl; its answers depend on run and seed alone, and each seed has other questions."""
+    """A line of runs.jsonl; its answers depend on run and seed alone, and each seed has other
+    questions."""
     rng = random.Random(f"{run} {seed}")
     sizes = {name: n + 3 * seed for name, n in SIZES.items()}
     row = {

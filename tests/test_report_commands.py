@@ -81,7 +81,8 @@ def test_explain_prints_in_colour_and_writes_the_page(finished, tmp_path, capsys
 
 
 def test_without_a_question_it_takes_the_one_that_the_rubric_changes_most(finished, tmp_path):
-    """By hand: each question's greedy answer alone, its divergence by `token_divergence` from plain logits."""
+    """By hand: each question's greedy answer alone, its divergence by `token_divergence` from plain
+    logits."""
     out = link_run(finished, tmp_path / "run")
     assert explained(out) == 0
     shown = json.loads((out / "explain.json").read_text(encoding="utf-8"))["examples"][0]

@@ -1,4 +1,5 @@
-"""The study's runner on a tiny plan: every run once, the rates chosen by validation, a second call does nothing."""
+"""The study's runner on a tiny plan: every run once, the rates chosen by validation, a second call
+does nothing."""
 
 import json
 from pathlib import Path

@@ -153,7 +153,8 @@ def test_the_teachers_panel_against_one_prefix_at_a_time(run, finished, monkeypa
 
 
 def test_the_report_takes_each_text_from_the_model_that_it_names(finished, monkeypatch):
-    """With models that are names: who writes which rubric, whose answers the columns of the teacher's panel get."""
+    """With models that are names: who writes which rubric, whose answers the columns of the
+    teacher's panel get."""
     kinds = {"base": "uses a = b × c", "stage I": "uses d = e × f"}
     asked = []
 

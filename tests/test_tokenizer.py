@@ -1,5 +1,5 @@
-"""The tokenizer against independent implementations: a trainer that recounts everything after each merge,
-and the slow, readable trainer and encoder of tiktoken._educational."""
+"""The tokenizer against independent implementations: a trainer that recounts everything after each
+merge, and the slow, readable trainer and encoder of tiktoken._educational."""
 
 import base64
 import os
@@ -76,7 +76,8 @@ def random_text(rng, length):
 
 
 def recount_train(texts, vocab_size):
-    """BPE by its definition. Returns (ranks, how many steps were tied, the chunks cut into tokens)."""
+    """BPE by its definition. Returns (ranks, how many steps were tied, the chunks cut into
+    tokens)."""
     words = [
         [bytes([b]) for b in chunk.encode()]
         for text in texts
@@ -355,7 +356,8 @@ def test_truncated_file(tmp_path, kept):
 
 
 def test_training_does_not_depend_on_order():
-    """Neither on the order of the texts nor on that of sets and dicts, which follow PYTHONHASHSEED."""
+    """Neither on the order of the texts nor on that of sets and dicts, which follow
+    PYTHONHASHSEED."""
     rng = random.Random(5)
     texts = ["".join(rng.choices("abc ", k=30)) for _ in range(50)]
     expected = list(train_bpe(texts, 400))

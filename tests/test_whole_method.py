@@ -1,4 +1,5 @@
-"""exercises/00_whole_method.py: it runs, the student learns, the rubric's token stands out, the names are real."""
+"""exercises/00_whole_method.py: it runs, the student learns, the rubric's token stands out, the
+names are real."""
 
 import re
 import subprocess

@@ -1,4 +1,6 @@
-"""Self-distillation towards a running average of the student. The student starts out perfect: 5 of 5."""
+"""Self-distillation towards a running average of the student. The student starts out perfect: 5 of
+5."""
+
 import torch
 import torch.nn.functional as F
 
@@ -11,8 +13,8 @@ teacher = torch.nn.Linear(5, 5)
 optimizer = torch.optim.SGD(student.parameters(), lr=2.0)
 for step in range(100):
     with torch.no_grad():
-        log_p = teacher(questions).log_softmax(-1)                             # [5, V]
-    log_q = student(questions).log_softmax(-1)                                 # [5, V]
+        log_p = teacher(questions).log_softmax(-1)  # [5, V]
+    log_q = student(questions).log_softmax(-1)  # [5, V]
     F.kl_div(log_q, log_p, log_target=True, reduction="batchmean").backward()
     optimizer.step()
     optimizer.zero_grad()

@@ -1,4 +1,6 @@
-"""The teacher gives its best token 0.9, the student starts at 0.6. The loss of each token is bounded by 0.05."""
+"""The teacher gives its best token 0.9, the student starts at 0.6. The loss of each token is
+bounded by 0.05."""
+
 import sys
 from pathlib import Path
 
@@ -7,8 +9,8 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 from loss import token_divergence
 
-teacher = torch.tensor([[0.9, 0.06, 0.04]]).log()                              # [1, V]
-student = torch.tensor([[0.6, 0.2, 0.2]]).log().requires_grad_()               # [1, V]
+teacher = torch.tensor([[0.9, 0.06, 0.04]]).log()  # [1, V]
+student = torch.tensor([[0.6, 0.2, 0.2]]).log().requires_grad_()  # [1, V]
 optimizer = torch.optim.SGD([student], lr=1.0)
 for step in range(300):
     loss = token_divergence(student, teacher, clip=0.05, clip_mode="pointwise").mean()

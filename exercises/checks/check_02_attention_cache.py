@@ -9,7 +9,8 @@ from exercises.harness import compare, given, normal, same, small_model, wrong
 
 
 def attend(q, k, v, keys, values, lengths):
-    """The shipped pieces of model.py in one place: KVCache.append, GPT.forward's mask, Block.forward's read."""
+    """The shipped pieces of model.py in one place: KVCache.append, GPT.forward's mask,
+    Block.forward's read."""
     cache = model.KVCache.__new__(model.KVCache)
     cache.keys, cache.values, cache.lengths = keys[None], values[None], lengths
     positions = torch.tensor(lengths)[:, None] + torch.arange(q.shape[2])  # [B, T]
@@ -19,7 +20,8 @@ def attend(q, k, v, keys, values, lengths):
 
 
 def read(q, keys, values, lengths, *, scale=True, visible="own", neighbours=True):
-    """Attention in plain loops, with the typical mistakes as switches. keys, values: the buffers after the write."""
+    """Attention in plain loops, with the typical mistakes as switches. keys, values: the buffers
+    after the write."""
     B, H, T, D = q.shape
     G, y = keys.shape[1], torch.zeros_like(q)
     for b in range(B):
@@ -67,7 +69,8 @@ def attention_mistakes(q, keys, values, lengths):
 
 
 class Capture(TorchFunctionMode):
-    """Notes queries and results of the attention in a shipped model, with what its cache noted just before."""
+    """Notes queries and results of the attention in a shipped model, with what its cache noted just
+    before."""
 
     def __init__(self, cache):
         super().__init__()

@@ -12,7 +12,8 @@ SHIPPED = (model.sample,)
 
 
 def kept(p, temperature, top_k, top_p, *, late=False, crossing=0, power=None):
-    """What the sampler's distribution should be, in Python floats; the switches are typical mistakes."""
+    """What the sampler's distribution should be, in Python floats; the switches are typical
+    mistakes."""
 
     def cut(w):
         order = sorted(range(len(w)), key=lambda i: -w[i])[:top_k]

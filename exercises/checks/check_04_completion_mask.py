@@ -13,7 +13,8 @@ SHIPPED = (step.completion_hidden,)
 
 def check(completion_hidden):
     def states(rows, first, last):
-        """(token, position) read, where each row's positions run from first to last, counted from the completion."""
+        """(token, position) read, where each row's positions run from first to last, counted from
+        the completion."""
         out = []
         for prompt, completion in rows:
             ids = prompt + completion

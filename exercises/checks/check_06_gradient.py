@@ -8,7 +8,8 @@ from exercises.harness import compare, given, logs, normal
 
 
 def divergence_gradient(z, z_teacher, beta, temperature):
-    """The shipped gradient by hand: with the identity as head, distillation_loss takes logits for hidden states."""
+    """The shipped gradient by hand: with the identity as head, distillation_loss takes logits for
+    hidden states."""
     head, x = torch.eye(z.shape[-1], dtype=z.dtype), z.detach().clone().requires_grad_()
     with torch.enable_grad():
         value = fused_loss.distillation_loss(

@@ -10,7 +10,8 @@ from exercises.harness import compare, given, logs, normal, show, wrong
 
 
 class Count(TorchDispatchMode):
-    """Counts the numbers that are alive in tensors made while it is on: `peak`, and the largest tensor."""
+    """Counts the numbers that are alive in tensors made while it is on: `peak`, and the largest
+    tensor."""
 
     def __init__(self):
         super().__init__()
@@ -44,7 +45,8 @@ def chunked_loss(
     denominator=None,
     rows=128,
 ):
-    """The shipped loss and its gradients, with a byte budget that gives chunks of `rows` at most."""
+    """The shipped loss and its gradients, with a byte budget that gives chunks of `rows` at
+    most."""
     x, w = (t.detach().clone().requires_grad_() for t in (student_hidden, student_head))
     budget = rows * len(w) * w.element_size() * 5  # it counts at least 5 buffers
     with torch.enable_grad():

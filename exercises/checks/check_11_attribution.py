@@ -10,7 +10,8 @@ SHIPPED = (report.explain.attribute,)
 
 
 def attribution_mistakes(s, criteria, expected):
-    """{key of the result: [(what a known mistake gives, text)]} for the values `s` of each tuple of criteria."""
+    """{key of the result: [(what a known mistake gives, text)]} for the values `s` of each tuple of
+    criteria."""
     r, places = criteria, range(len(criteria))
     rest = [r[:i] + r[i + 1 :] for i in places]
 

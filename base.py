@@ -162,7 +162,8 @@ def run_base(out: Path, settings: Settings, resume: bool) -> None:
 
     state = State(student, optimizers)
     inputs = {f"data/{name}": digest(out / "data" / name) for name in ("base.jsonl", TOKENIZER)}
-    train("base", state, take_step, settings.base_steps, 50, out, settings, resume, inputs)
+    options = dict(warmup=50, inputs=inputs)
+    train("base", state, take_step, settings.base_steps, out, settings, resume, **options)
 
 
 # ------------------------------------------------------------------------------------ the optimizer

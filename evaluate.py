@@ -38,10 +38,10 @@ from trainer.settings import Settings
 GROUPS = (
     "known laws",
     "new laws",
-    "hard: unseen phrasing, known",
-    "hard: unseen phrasing, new",
-    "hard: unseen two-step, known",
-    "hard: unseen two-step, new",
+    "unseen phrasing, known",
+    "unseen phrasing, new",
+    "unseen two-step, known",
+    "unseen two-step, new",
 )
 SEEN = GROUPS[:2]  # their phrasings occur in training
 TRAINED, TESTS = ("base", "stage1", "stage2"), ("test_known", "test_new", "test_hard")
@@ -52,7 +52,7 @@ def group_of(e: Example) -> str:
     knowledge = "new" if e.meta["new"] else "known"
     if e.meta["phrasing"] == "seen":
         return f"{knowledge} laws"
-    return f"hard: unseen {'two-step' if e.meta['kind'] == 'two-step' else 'phrasing'}, {knowledge}"
+    return f"unseen {'two-step' if e.meta['kind'] == 'two-step' else 'phrasing'}, {knowledge}"
 
 
 def answer_all(
@@ -172,7 +172,7 @@ def seconds_of(log: Path) -> float:
         return sum(json.loads(line)["seconds"] for line in file)
 
 
-def rows(runs: list[dict]) -> list[dict]:
+def table_parts(runs: list[dict]) -> list[dict]:
     """The table that train.sh ends with, in two parts, in percent.
 
     A part is {"title", "columns", "counted", "rows": [{"label", "n", "cells"}]}. A cell is [mean,
@@ -220,7 +220,7 @@ def table(runs: list[dict]) -> str:
             text += f"{middle:14.1f}" if deviation is None else f"{middle:8.1f} ± {deviation:3.1f}"
         return text
 
-    answers, written = rows(runs)
+    answers, written = table_parts(runs)
     names, contexts = f"{answers['title']:39}", f"{'':34}{'n':>5}"
     for column in answers["columns"]:
         name, _, context = column.partition(", ")
@@ -309,7 +309,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(table(runs))
             print_runs(runs)
             if args.out:
-                write_report(out, args.summary, runs, rows(runs))
+                write_report(out, args.summary, runs, table_parts(runs))
             return
         join_processes(settings)
         with hold(out):
@@ -321,7 +321,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(table([results]))
             print_runs([results])
             settings = replace(settings, **results["settings"])
-            write_report(out, [out], [results], rows([results]), settings)
+            write_report(out, [out], [results], table_parts([results]), settings)
 
     return exit_code("evaluate.py", action)
 

@@ -173,22 +173,29 @@ def _chunks(
     dx = torch.zeros_like(student_hidden, dtype=dtype) if wanted.dx else None
     dw = [torch.zeros_like(w) for _, w in _blocks(student_head, buffer)] if wanted.dw else []
     losses, columns = [torch.zeros(0, dtype=dtype, device=device)], []
-    for part in _slices(n, rows):
-        x = student_hidden[part].to(dtype) / temperature  # [C, Hs]
-        x_teacher = teacher_hidden[part].to(dtype) / temperature  # [C, Ht]
+    for chunk_slice in _slices(n, rows):
+        x = student_hidden[chunk_slice].to(dtype) / temperature  # [C, Hs]
+        x_teacher = teacher_hidden[chunk_slice].to(dtype) / temperature  # [C, Ht]
         z_teacher = _logits(x_teacher, teacher_head, buffer, logits[-1, : len(x)])  # [C, V]
         z = _logits(x, student_head, buffer, logits[0, : len(x)]) if dense else None
         factors = []
-        for few in _slices(len(x), group):
+        for group_slice in _slices(len(x), group):
             if dense:
-                space, need_gradient = work[:, : len(x[few])], wanted.dx or wanted.dw
+                space, need_gradient = work[:, : len(x[group_slice])], wanted.dx or wanted.dw
                 loss, factor, stats = _rows(
-                    z[few], z_teacher[few], space, settings, need_gradient, wanted.stats
+                    z[group_slice],
+                    z_teacher[group_slice],
+                    space,
+                    settings,
+                    need_gradient,
+                    wanted.stats,
                 )
                 columns.append(stats)
             else:
-                dx_few = dx[part][few] if wanted.dx else None
-                loss, factor = _topk_only(x[few], student_head, z_teacher[few], settings, dx_few)
+                dx_few = dx[chunk_slice][group_slice] if wanted.dx else None
+                loss, factor = _topk_only(
+                    x[group_slice], student_head, z_teacher[group_slice], settings, dx_few
+                )
             losses.append(loss)
             factors.append(factor)
         # scales x, so H numbers a row instead of V
@@ -197,11 +204,11 @@ def _chunks(
             x.mul_(scale)
             for i, (vocabulary, w) in enumerate(_blocks(student_head, buffer)):
                 if wanted.dx:
-                    dx[part].addmm_(z[:, vocabulary], w)
+                    dx[chunk_slice].addmm_(z[:, vocabulary], w)
                 if wanted.dw:
                     dw[i].addmm_(z[:, vocabulary].T, x)
         if wanted.dx:
-            dx[part].mul_(scale / temperature)
+            dx[chunk_slice].mul_(scale / temperature)
     none = losses[0]
     columns = columns or [TokenStats(none, none.bool(), none, none, none, none.bool())]
     stats = TokenStats(*map(torch.cat, zip(*columns))) if wanted.stats else None
@@ -226,8 +233,8 @@ def _blocks(head, buffer):
 
 def _logits(x, head, buffer, out):
     """x [C, H] @ head.T [H, V], written into out [C, V]."""
-    for some, w in _blocks(head, buffer):
-        torch.mm(x, w.T, out=out[:, some])
+    for vocabulary_slice, w in _blocks(head, buffer):
+        torch.mm(x, w.T, out=out[:, vocabulary_slice])
     return out
 
 
@@ -262,12 +269,14 @@ def _rows(
         if not pointwise:
             soft, soft_teacher = _softmax(z), _softmax(z_teacher)
     if pointwise:
-        divergence, losses, most, flipped = _pointwise(z, z_teacher, beta, clip, need_gradient)
+        divergence, losses, largest_term, flipped = _pointwise(
+            z, z_teacher, beta, clip, need_gradient
+        )
     else:
         divergence = _closed_form(z, z_teacher, *soft, *soft_teacher, beta, need_gradient)
-        losses = most = divergence
+        losses = largest_term = divergence
     if need_stats:
-        clipped = most > (math.inf if clip is None else clip)
+        clipped = largest_term > (math.inf if clip is None else clip)
         stats = TokenStats(divergence, clipped, entropy, teacher_entropy, tail, flipped)
     factor = torch.ones_like(divergence)
     if clip_mode == "token":
@@ -354,13 +363,13 @@ def _pointwise(z, z_teacher, beta, clip, need_gradient):
     log_q, log_p = z.log_softmax(-1), z_teacher.log_softmax(-1)  # [C, V]
     f, g = divergence_terms(log_p, log_q, beta)
     best_p, best = log_p.max(-1, keepdim=True)  # [C, 1]
-    starved = log_q.gather(-1, best) < best_p
-    divergence, most = f.sum(-1), f.amax(-1)
+    student_below = log_q.gather(-1, best) < best_p
+    divergence, largest_term = f.sum(-1), f.amax(-1)
     g.masked_fill_(f > clip, 0.0)
     if need_gradient:
         torch.sub(g, log_q.exp_().mul_(g.sum(-1, keepdim=True)), out=z)
-        starved &= z.gather(-1, best) > 0
-    return divergence, f.clamp_(max=clip).sum(-1), most, starved[:, 0] & need_gradient
+        student_below &= z.gather(-1, best) > 0
+    return divergence, f.clamp_(max=clip).sum(-1), largest_term, student_below[:, 0] & need_gradient
 
 
 class _WithGradient(torch.autograd.Function):

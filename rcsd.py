@@ -255,10 +255,8 @@ def post_train(
 
     ema = teacher if method.uses_teacher and settings.teacher == "ema" else None
     state = State(student, optimizers, ema)
-    return train(
-        *(stage.name, state, take_step, stage.steps, 5, out, settings, resume, inputs),
-        validate=stage.validate,
-    )
+    options = dict(warmup=5, inputs=inputs, validate=stage.validate)
+    return train(stage.name, state, take_step, stage.steps, out, settings, resume, **options)
 
 
 # --------------------------------------------------------------------------------------- the stages
@@ -342,10 +340,10 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
             f"{settings.data or out / 'data' / 'stage2.jsonl'}: --method {settings.method} needs "
             f"{method.needs} for each question; {poor[0]} and {len(poor) - 1} more have none"
         )
-    valid = load_examples(out / "data" / "valid.jsonl")[0]
+    validation = load_examples(out / "data" / "valid.jsonl")[0]
 
     def validate_student(student: GPT) -> dict[str, float]:
-        return validate(student, tokenizer, valid, settings)
+        return validate(student, tokenizer, validation, settings)
 
     teacher_context, inputs = None, {}
     if method.uses_teacher:

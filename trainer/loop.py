@@ -117,10 +117,11 @@ def train(
     state: State,
     take_step: Callable[[int], dict],
     steps: int,
-    warmup: int,
     out: Path,
     settings: Settings,
     resume: bool,
+    *,
+    warmup: int,
     inputs: dict[str, str] | None = None,
     validate: Callable[[GPT], dict[str, float]] | None = None,
 ) -> GPT:

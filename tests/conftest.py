@@ -13,6 +13,8 @@ from data.load import load_examples
 from data.prepare import exposures, prepare
 from oracle import draws
 from report import explain
+from study.sections import Report
+from study_rows import everything, indexed
 from tiny import SMALL_DATA, STAGES, run_script
 from trainer.checkpoints import load
 from trainer.settings import Settings
@@ -85,3 +87,9 @@ def report(finished):
         answer = e["answers"][0]
         e["answers"] = [copy.deepcopy(answer) | {"right": right} for right in (True, False)]
     return made
+
+
+@pytest.fixture(scope="session")
+def study_report():
+    """The report of a study of which every run is there."""
+    return Report(indexed(*everything()), ".")

@@ -14,8 +14,8 @@ NAMES = {
     "loss": "loss, nats per token",
     "valid": "valid rubrics, %",
     "correct": "right answers, %",
-    "before": "Before training",
-    "after": "After training",
+    "before": "Student before training",
+    "after": "Student after training",
 }
 WRONG = "<span class=bad>✗ wrong</span>"
 

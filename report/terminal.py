@@ -61,7 +61,7 @@ def terminal_criteria(answer: dict, rubric: list[dict]) -> list[str]:
         lines.append(line(num(sum(left_out)), num(sum(alone)), words))
     lines.append(line(num(sum(effects["whole"])), "", "the whole rubric"))
     for text, added in zip(answer["controls"], effects["control"]):
-        lines.append(line(num(sum(added)), "", f"control, added: {text}"))
+        lines.append(line(num(sum(added)), "", f"control, one line more: {text}"))
     return lines
 
 

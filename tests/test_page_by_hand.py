@@ -106,7 +106,7 @@ def test_the_strips_by_hand():
     for figure in strips.iter("figure"):
         group, caption = figure.find("div"), words(figure.find("figcaption"))
         key = int(group.get("data-e")), int(group.get("data-a")), group.get("data-side")
-        name = {"before": "Before training", "after": "After training"}[key[2]]
+        name = {"before": "Student before training", "after": "Student after training"}[key[2]]
         assert group.get("aria-label").startswith(name) and key not in found
         tokens = []
         for t, button in enumerate(group.iter("button")):
@@ -339,12 +339,12 @@ def test_the_terminal_by_hand():
         "  5 Essential: first",
         "  -2 Pitfall: second",
         "",
-        "Answer (base, sampled). Before training: divergence 0.737 nats per token",
+        "Answer (base, sampled). Student before training: divergence 0.737 nats per token",
         "  x = 9",
         "  '9': 2.00 nats; student 'B0' 0.32, 'B1' 0.11, 'B2' 0.04; teacher 'T0' 0.71, 'T1' 0.24, 'T2' 0.08",
         "  ' = ': 0.20 nats; student 'B0' 0.37, 'B1' 0.12, 'B2' 0.04; teacher 'T0' 0.81, 'T1' 0.27, 'T2' 0.09",
         "",
-        "Answer (base, sampled). After training: divergence 1.850 nats per token",
+        "Answer (base, sampled). Student after training: divergence 1.850 nats per token",
         "  x = 9",
         "  '9': 5.00 nats; student 'A0' 0.53, 'A1' 0.18, 'A2' 0.06; teacher 'T0' 0.71, 'T1' 0.24, 'T2' 0.08",
         "  ' = ': 0.50 nats; student 'A0' 0.63, 'A1' 0.21, 'A2' 0.07; teacher 'T0' 0.81, 'T1' 0.27, 'T2' 0.09",
@@ -355,8 +355,8 @@ def test_the_terminal_by_hand():
         "       1.00      1.33  Essential: first ('x' 1.20)",
         "      −1.17     −1.50  Pitfall: second ('x' −1.40)",
         "       0.83            the whole rubric",
-        "       0.00            control, added: Control one",
-        "      −0.05            control, added: Control two",
+        "       0.00            control, one line more: Control one",
+        "      −0.05            control, one line more: Control two",
     ]
     loud = terminal.terminal({"examples": made["examples"][:1]}, True).split("\n")
 

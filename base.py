@@ -15,7 +15,7 @@ from data.prepare import prepare
 from data.tokenizer import TOKENIZER, Tokenizer, encode, read_tokenizer
 from model import GPT, GPTConfig, batch_by_tokens, count_parameters
 from step import Rollout, lengths, sft_loss, update
-from trainer.checkpoints import same_settings
+from trainer.checkpoints import require_same_settings
 from trainer.loop import State, train
 from trainer.processes import device_of, rank_and_size, wait_for_all
 from trainer.settings import Settings, seed_for
@@ -48,7 +48,7 @@ def check_data(out: Path, wanted: dict | None = None) -> None:
     if not mark.exists():
         return
     made = read_json(mark)
-    same_settings(mark, made, wanted or {})
+    require_same_settings(mark, made, wanted or {})
     for name, found in made.get("files", {}).items():
         if digest(mark.parent / name) != found:
             raise ValueError(
@@ -151,6 +151,7 @@ def run_base(out: Path, settings: Settings, resume: bool) -> None:
         rollouts = []
         for i in batches[step]:
             row, start = rows[i]
+            # The first token is never predicted; the rest of the prompt weighs prompt_weight.
             weights = [settings.prompt_weight] * (start - 1) + [1.0] * (len(row) - start)
             rollouts.append(Rollout(row[:1], row[1:], token_weights=weights))
         return rollouts

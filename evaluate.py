@@ -30,7 +30,7 @@ from report.panels import spread
 from report.write import explain_one, write_report
 from rubrics import Example, Rubric, grade, key_relations, prompt, usable_rubric
 from step import greedy
-from trainer.checkpoints import load, load_model, same_inputs
+from trainer.checkpoints import load, load_model, require_same_inputs
 from trainer.command_line import exit_code, hold, settings_from, settings_parser
 from trainer.processes import device_of, join_processes, rank_and_size, wait_for_all
 from trainer.settings import Settings
@@ -240,7 +240,7 @@ def inputs_of(out: Path) -> dict[str, str]:
     found = {f"data/{TOKENIZER}": digest(out / "data" / TOKENIZER)}
     for stage in TRAINED:
         content = load(out / f"{stage}.pt")
-        same_inputs(out / f"{stage}.pt", content["inputs"], found)
+        require_same_inputs(out / f"{stage}.pt", content["inputs"], found)
         if stage == "base":
             found["base.pt"] = content["digest"]
     for stage in TRAINED:

@@ -17,14 +17,18 @@ from loss import LossSettings, compute_dtype, divergence_terms
 class TokenStats(NamedTuple):
     """What `distillation_loss` knows about each token: [N] each, detached, nats where not bool."""
 
-    divergence: Tensor  # before any clipping
-    clipped: Tensor  # bool: the clip changed this token
-    student_entropy: Tensor  # of the full softmax at this temperature, also with top_k
+    divergence: Tensor
+    """Before any clipping."""
+    clipped: Tensor
+    """bool: the clip changed this token."""
+    student_entropy: Tensor
+    """Of the full softmax at this temperature, also with top_k."""
     teacher_entropy: Tensor
-    student_tail: Tensor  # student mass outside the teacher's top k, which the loss does not see
-    gradient_flipped: (
-        Tensor  # bool: the gradient pushes the teacher's best token down though q < p there
-    )
+    """The same for the teacher."""
+    student_tail: Tensor
+    """Student mass outside the teacher's top k, which the loss does not see."""
+    gradient_flipped: Tensor
+    """bool: the gradient pushes the teacher's best token down though q < p there."""
 
 
 def distillation_loss(
@@ -117,10 +121,10 @@ class Plan(NamedTuple):
     dense: bool
     """All logits of the student are computed; else its k logits of the teacher's top k."""
     rows: int
-    """Of a chunk, which the matrix products take at once."""
+    """Rows in a chunk: the unit of the matrix products."""
     group: int
-    """Rows of a group, which the passes over the logits take at once."""
-    buffer: int
+    """Rows in a group: the unit of the passes over the logits."""
+    buffer_size: int
     """Numbers in the buffer through which a head of another dtype goes, block by block."""
 
 
@@ -164,10 +168,10 @@ def _chunks(
     student_hidden, student_head, teacher_hidden, teacher_head = inputs
     n, v, device = len(student_hidden), len(student_head), student_head.device
     dtype, temperature = compute_dtype(*inputs), settings.temperature
-    dense, rows, group, buffer = make_plan(inputs, settings, chunk_bytes, wanted)
+    dense, rows, group, buffer_size = make_plan(inputs, settings, chunk_bytes, wanted)
     # All large buffers once, not for each chunk: on a CPU a first write to fresh memory is several
     # times slower.
-    buffer = torch.empty(buffer, dtype=dtype, device=device)
+    buffer = torch.empty(buffer_size, dtype=dtype, device=device)
     logits = torch.empty(1 + dense, rows, v, dtype=dtype, device=device)
     work = torch.empty(2 * dense, group, v, dtype=dtype, device=device)
     dx = torch.zeros_like(student_hidden, dtype=dtype) if wanted.dx else None

@@ -84,21 +84,23 @@ def divergence_terms(log_p: Tensor, log_q: Tensor, beta: float) -> tuple[Tensor,
     The divergence is the sum of its terms over the vocabulary.
 
     A term with probability 0 in front is 0, whatever the logarithm behind it. A term that is truly
-    infinite (forward: q = 0 < p, reverse: p = 0 < q) is +inf with slope 0. Never NaN. [.., V] x2
-    in, [.., V] x2 out.
+    infinite (forward: q = 0 < p, reverse: p = 0 < q) is +inf with slope 0. Never NaN.
     """
+    impossible_q, impossible_p = log_q == -math.inf, log_p == -math.inf
     floor = torch.finfo(log_q.dtype).min / 4  # -inf minus -inf is NaN, floor minus floor is 0
-    a, b = log_q.clamp(min=floor), log_p.clamp(min=floor)
-    q, p = a.exp(), b.exp()
+    log_q, log_p = log_q.clamp(min=floor), log_p.clamp(min=floor)
+    q, p = log_q.exp(), log_p.exp()
     if beta == 0:
-        f, g, infinite = p * (b - a), -p, (log_q == -math.inf) & (p > 0)
+        f, g = p * (log_p - log_q), -p
+        infinite = impossible_q & (p > 0)
     elif beta == 1:
-        f, infinite = q * (a - b), (log_p == -math.inf) & (q > 0)
+        f = q * (log_q - log_p)
         g = f + q
+        infinite = impossible_p & (q > 0)
     else:
-        log_m = torch.logaddexp(b + math.log(beta), a + math.log1p(-beta))
-        g = (1 - beta) * q * (a - log_m)  # what passes through log m cancels
-        return beta * p * (b - log_m) + g, g
+        log_m = torch.logaddexp(log_p + math.log(beta), log_q + math.log1p(-beta))
+        g = (1 - beta) * q * (log_q - log_m)  # what passes through log m cancels
+        return beta * p * (log_p - log_m) + g, g
     return f.masked_fill(infinite, math.inf), g.masked_fill(infinite, 0.0)
 
 

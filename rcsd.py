@@ -11,7 +11,7 @@ question x. The teacher sees x and more (stage I: the reference rubric, stage II
 and scores the same tokens. The loss on each token is D(p_T(. | x, r, y_<t) || p_S(. | x, y_<t)).
 
 In this order: the table of methods, the loop of stages I and II, the two stages, the command line.
-What happens in a step, `rollout` and `update`, is step.py. Data and stage 0 are base.py.
+What happens in a step, from `sample_completions` to `update`, is step.py. Data and stage 0 are base.py.
 
 Deliberate choices, with the reasons in README: the student samples from the distribution that its
 loss uses; the teacher is the starting policy unless --teacher says otherwise; no clip; a step's
@@ -20,7 +20,6 @@ loss is divided by all its tokens.
 
 import copy
 import json
-import random
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,23 +33,26 @@ from data.grammar import correct
 from data.load import filter_by_length, load_examples, read_questions
 from data.sources import choose_rubrics, corrupt, read_rows
 from data.tokenizer import TOKENIZER, Tokenizer, encode, read_tokenizer
-from model import GPT
+from model import GPT, Completion
 from rubrics import TEACHER_CONTEXTS, Example, Rubric, grade, prompt, rubric_problem, teacher_prompt
 from step import (
     Rollout,
     distillation,
+    draw_examples,
     greedy,
     lengths,
     policy_gradient_loss,
-    rollout,
+    sample_completions,
+    set_advantages,
     sft_loss,
     update,
+    validate,
 )
-from trainer.checkpoints import load, load_model, same_inputs, same_settings
+from trainer.checkpoints import load, load_model, require_same_inputs, require_same_settings
 from trainer.command_line import exit_code, hold, link_run, settings_from, settings_parser
 from trainer.loop import State, train
 from trainer.processes import device_of, join_processes, rank_and_size, wait_for_all
-from trainer.settings import Settings, seed_for
+from trainer.settings import Settings
 
 Sections = list[tuple[str, str]]  # a prompt before it is encoded: (section, text) pairs
 
@@ -68,11 +70,10 @@ class Method:
     """A teacher reads the completion too."""
     teacher_context: str = ""
     """What this teacher must see, a key of TEACHER_CONTEXTS. Empty: --teacher-context says it."""
-    teacher_rubric: Callable[[Rubric], Rubric] | None = None
+    edit_rubric: Callable[[Rubric], Rubric] | None = None
     """What becomes of a rubric before this teacher reads it. None: it stays as it is."""
     reward: Callable[[Example, str], float] | None = None
-    """Scores an answer. The method then samples a group of answers a question and turns their
-    rewards into advantages."""
+    """Scores an answer. Each question then gets a group of answers, whose rewards make advantages."""
     needs: str = ""
     """What every question must have, a key of NEEDS."""
 
@@ -126,24 +127,6 @@ def method_of(settings: Settings) -> Method:
     return method
 
 
-def set_advantages(rollouts: list[Rollout], rewards: list[float], group_size: int) -> float:
-    """GRPO: (reward - mean) / standard deviation within a group, the samples of one question.
-
-    The rollouts of a group are neighbours.
-    Returns the share of groups without signal: all rewards equal, so all advantages are 0.
-    """
-    silent = 0
-    for start in range(0, len(rollouts), group_size):
-        group = rewards[start : start + group_size]
-        mean = sum(group) / len(group)
-        std = (sum((reward - mean) ** 2 for reward in group) / len(group)) ** 0.5
-        equal = max(group) - min(group) < 1e-6  # rewards that differ by rounding alone are equal
-        silent += equal
-        for r, reward in zip(rollouts[start : start + group_size], group):
-            r.advantage = 0.0 if equal else (reward - mean) / std
-    return silent * group_size / max(1, len(rollouts))
-
-
 # ---------------------------------------------------------------------- the loop of stages I and II
 @dataclass(frozen=True)
 class Stage:
@@ -178,17 +161,51 @@ def update_teacher(teacher: GPT, student: GPT, settings: Settings) -> None:
             old.lerp_(new, 1 - settings.ema_decay)
 
 
-def draw_examples(
-    examples: list[Example], count: int, step: int, stage: str, settings: Settings
-) -> list[Example]:
-    """The `count` questions of a step: one epoch after another, each in a new order."""
-    drawn = []
-    for k in range(step * count, (step + 1) * count):
-        if not drawn or k % len(examples) == 0:
-            rng = random.Random(seed_for(settings, stage, "epoch", k // len(examples)))
-            shuffled = rng.sample(examples, len(examples))
-        drawn.append(shuffled[k % len(examples)])
-    return drawn
+def collect_rollouts(
+    student: GPT,
+    tokenizer: Tokenizer,
+    stage: Stage,
+    examples: list[Example],
+    step: int,
+    settings: Settings,
+) -> list[Rollout]:
+    """The rollouts of a step: the student's completions, each with what its teacher sees."""
+    method, rollouts = stage.method, []
+    group_size = settings.group_size if method.reward else 1
+    drawn = draw_examples(examples, settings.batch // group_size, step, stage.name, settings)
+    drawn = [example for example in drawn for _ in range(group_size)]
+    prompts = [encode(tokenizer, stage.student_prompt(example)) for example in drawn]
+    if method.on_policy:
+        completions = sample_completions(student, prompts, tokenizer, settings, stage.name, step)
+    else:
+        solutions = [tokenizer.encode(example.solution) + [tokenizer.eos] for example in drawn]
+        completions = [Completion(ids, truncated=False) for ids in solutions]
+    for example, prompt_ids, completion in zip(drawn, prompts, completions):
+        r = Rollout(prompt_ids, completion.ids, truncated=completion.truncated, example=example)
+        if method.uses_teacher:
+            r.teacher_prompt_ids = encode(tokenizer, stage.teacher_prompt(example))
+        rollouts.append(r)
+    return rollouts
+
+
+def describe(rollouts: list[Rollout], texts: list[str], stage: Stage) -> dict:
+    """For the log: the share of rollouts that succeed, tokens, lengths, and one sample."""
+    succeeded = sum(stage.succeeds(r, text) for r, text in zip(rollouts, texts))
+    row = {stage.success: succeeded / len(rollouts), **lengths(rollouts)}
+    row["sampled"] = row["tokens"] if stage.method.on_policy else 0
+    row["sample"] = {"question": rollouts[0].example.question, "completion": texts[0]}
+    return row
+
+
+def reward_rollouts(
+    rollouts: list[Rollout], texts: list[str], reward: Callable, group_size: int
+) -> dict[str, float]:
+    """Set the advantages. A truncated answer earns nothing. Returns two measures for the log."""
+    rewards = []
+    for r, text in zip(rollouts, texts):
+        rewards.append(0.0 if r.truncated else reward(r.example, text))
+    silent = set_advantages(rollouts, rewards, group_size)
+    return {"reward": sum(rewards) / len(rewards), "frac_zero_std": silent}
 
 
 def post_train(
@@ -201,8 +218,8 @@ def post_train(
     tokenizer, device, method = read_tokenizer(out), device_of(settings), stage.method
     path, tokenizer_digest = out / "base.pt", digest(out / "data" / TOKENIZER)
     base = load(path)
-    same_settings(path, base["settings"], settings.of("base"))
-    same_inputs(path, base["inputs"], {f"data/{TOKENIZER}": tokenizer_digest})
+    require_same_settings(path, base["settings"], settings.of("base"))
+    require_same_inputs(path, base["inputs"], {f"data/{TOKENIZER}": tokenizer_digest})
     student = load_model(path, device)
     teacher = make_teacher(student, settings) if method.uses_teacher else None
     optimizers = [
@@ -211,42 +228,15 @@ def post_train(
     examples = filter_by_length(
         examples, tokenizer, settings.prompt_room(), stage.student_prompt, stage.teacher_prompt
     )
-    group_size = settings.group_size if method.reward else 1
     inputs = {"base.pt": base["digest"], f"data/{TOKENIZER}": tokenizer_digest} | stage.inputs
     inputs["set of questions"] = digest(e.content() for e in examples)
 
-    def collect(step: int) -> list[Rollout]:
-        drawn = draw_examples(examples, settings.batch // group_size, step, stage.name, settings)
-        drawn = [e for e in drawn for _ in range(group_size)]
-        prompts = [encode(tokenizer, stage.student_prompt(e)) for e in drawn]
-        if not method.on_policy:
-            return [
-                Rollout(p, tokenizer.encode(e.solution) + [tokenizer.eos], example=e)
-                for p, e in zip(prompts, drawn)
-            ]
-        rollouts = []
-        completions = rollout(student, prompts, tokenizer, settings, stage.name, step)
-        for e, p, completion in zip(drawn, prompts, completions):
-            teacher_ids = (
-                encode(tokenizer, stage.teacher_prompt(e)) if method.uses_teacher else None
-            )
-            rollouts.append(Rollout(p, completion.ids, teacher_ids, completion.truncated, e))
-        return rollouts
-
     def take_step(step: int) -> dict:
-        rollouts = collect(step)
+        rollouts = collect_rollouts(student, tokenizer, stage, examples, step, settings)
         texts = [tokenizer.decode_completion(r.completion_ids) for r in rollouts]
-        succeeded = sum(stage.succeeds(r, text) for r, text in zip(rollouts, texts)) / len(rollouts)
-        row = {stage.success: succeeded, **lengths(rollouts)}
-        row["sampled"] = row["tokens"] if method.on_policy else 0
-        row["sample"] = {"question": rollouts[0].example.question, "completion": texts[0]}
-        if method.reward:  # a truncated answer earns nothing
-            rewards = [
-                0.0 if r.truncated else method.reward(r.example, text)
-                for r, text in zip(rollouts, texts)
-            ]
-            row["reward"] = sum(rewards) / len(rewards)
-            row["frac_zero_std"] = set_advantages(rollouts, rewards, group_size)
+        row = describe(rollouts, texts, stage)
+        if method.reward:
+            row |= reward_rollouts(rollouts, texts, method.reward, settings.group_size)
         for _ in range(settings.updates_per_batch):
             row |= update(method.loss_fn, student, teacher, rollouts, optimizers, settings)
         if method.uses_teacher:
@@ -348,7 +338,7 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
     teacher_context, inputs = None, {}
     if method.uses_teacher:
         teacher_context = method.teacher_context or settings.teacher_context
-    rubrics = teacher_rubrics(out, examples, teacher_context, settings)
+    rubrics = load_teacher_rubrics(out, examples, teacher_context, settings)
     if rubrics:
         inputs["set of rubrics"] = digest(rubrics[e.id].text() for e in examples)
     if settings.eval_every:
@@ -356,8 +346,8 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
 
     def stage2_teacher(example: Example) -> Sections:
         rubric = rubrics.get(example.id)
-        if rubric and method.teacher_rubric:
-            rubric = method.teacher_rubric(rubric)
+        if rubric and method.edit_rubric:
+            rubric = method.edit_rubric(rubric)
         return teacher_prompt(example, teacher_context, rubric)
 
     stage = Stage(
@@ -374,7 +364,7 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
     post_train(stage, out, examples, settings, resume)
 
 
-def teacher_rubrics(
+def load_teacher_rubrics(
     out: Path, examples: list[Example], context: str | None, settings: Settings
 ) -> dict[str, Rubric]:
     """The rubrics that a teacher with this context reads, by question id; none if it reads none.
@@ -388,18 +378,6 @@ def teacher_rubrics(
         writer = load(out / "stage1.pt")["digest"]
     rate, seed = settings.rubric_rate, settings.seed
     return choose_rubrics(settings.rubrics, examples, path, rate, seed, writer)
-
-
-def validate(
-    model: GPT, tokenizer: Tokenizer, examples: list[Example], settings: Settings
-) -> dict[str, float]:
-    """Greedy accuracy (0 to 1) on the validation questions about known and about new laws."""
-    prompts = [encode(tokenizer, prompt(e.question)) for e in examples]
-    answers = greedy(model, tokenizer, prompts, settings)
-    right = {"valid_known": [], "valid_new": []}
-    for e, (text, _, _) in zip(examples, answers):
-        right["valid_new" if e.meta["new"] else "valid_known"].append(correct(text, e.answer))
-    return {name: sum(values) / len(values) for name, values in right.items() if values}
 
 
 # --------------------------------------------------------------------------------- the command line

@@ -1,6 +1,7 @@
 """One step of any stage: sample completions, take the loss on their tokens, update the student.
 
-    rollout              sample completions from the student
+    draw_examples        the questions of a step
+    sample_completions   the student's own answers (or rubrics)
     sft_loss, distillation, policy_gradient_loss        the loss on each of their tokens
     update               divide by the tokens of the whole step, backward, optimizer
 
@@ -8,6 +9,7 @@ Student and teacher score the same tokens: `completion_hidden` reads both from t
 """
 
 import math
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -15,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from data.tokenizer import Tokenizer
+from data.grammar import correct
+from data.tokenizer import Tokenizer, encode
 from fused_loss import distillation_loss
 from model import GPT, Completion, batch_by_tokens, generate
-from rubrics import Example
+from rubrics import Example, prompt
 from trainer.processes import gather, shard, sum_gradients
 from trainer.settings import Settings, seed_for
 
@@ -46,7 +49,20 @@ class Rollout:
     """[n] under the policy that sampled the tokens. Set when a batch is first used."""
 
 
-def rollout(
+def draw_examples(
+    examples: list[Example], count: int, step: int, stage: str, settings: Settings
+) -> list[Example]:
+    """The `count` questions of a step: one epoch after another, each in a new order."""
+    drawn = []
+    for k in range(step * count, (step + 1) * count):
+        if not drawn or k % len(examples) == 0:
+            rng = random.Random(seed_for(settings, stage, "epoch", k // len(examples)))
+            shuffled = rng.sample(examples, len(examples))
+        drawn.append(shuffled[k % len(examples)])
+    return drawn
+
+
+def sample_completions(
     student: GPT, prompts: list[list[int]], tokenizer: Tokenizer, settings: Settings, *purpose
 ) -> list[Completion]:
     """One sample of the student for each prompt, from the distribution that the loss uses.
@@ -83,6 +99,18 @@ def greedy(
         done += [(tokenizer.decode_completion(c.ids), c.truncated, len(c.ids)) for c in completions]
     found = dict(zip(order, gather(done)))
     return [found[i] for i in range(len(prompts))]
+
+
+def validate(
+    model: GPT, tokenizer: Tokenizer, examples: list[Example], settings: Settings
+) -> dict[str, float]:
+    """Greedy accuracy (0 to 1) on the validation questions about known and about new laws."""
+    prompts = [encode(tokenizer, prompt(e.question)) for e in examples]
+    answers = greedy(model, tokenizer, prompts, settings)
+    right = {"valid_known": [], "valid_new": []}
+    for e, (text, _, _) in zip(examples, answers):
+        right["valid_new" if e.meta["new"] else "valid_known"].append(correct(text, e.answer))
+    return {name: sum(values) / len(values) for name, values in right.items() if values}
 
 
 # --------------------------------------------------------------------------------- the token losses
@@ -138,7 +166,7 @@ def distillation(
         student.head_weight,
         teacher_hidden,
         teacher.head_weight,
-        **settings.divergence(),
+        **settings.loss_options(),
         denominator=num_tokens,
         return_stats=True,
     )
@@ -170,12 +198,12 @@ def policy_gradient_loss(
     the mean of -A_t grad log p_S(y_t) over y_t ~ p_S is the gradient of KL(p_S || p_T), which
     --beta 1 has without the noise.
 
-    On the first use of a batch the ratio is 1: clipping takes effect with --updates-per-micro_batch > 1.
+    On the first use of a batch it stores old_logprobs in the rollouts, and the ratio is 1: clipping
+    takes effect with --updates-per-batch > 1.
     """
     device = student.head_weight.device
-    targets = torch.tensor([i for r in micro_batch for i in r.completion_ids])[:, None].to(
-        device
-    )  # [N, 1]
+    targets = [[i] for r in micro_batch for i in r.completion_ids]
+    targets = torch.tensor(targets, device=device)  # [N, 1]
 
     def read(model, rows):  # log probabilities [N, V] and that of the sampled token [N]
         logits = (completion_hidden(model, rows) @ model.head_weight.T).float()  # [N, V]
@@ -190,19 +218,34 @@ def policy_gradient_loss(
     old_logprobs = torch.cat([r.old_logprobs for r in micro_batch])  # [N]
     if teacher is not None:
         with torch.no_grad():
-            teacher_logprobs = read(
-                teacher, [(r.teacher_prompt_ids, r.completion_ids) for r in micro_batch]
-            )[1]
-            advantage = teacher_logprobs - old_logprobs  # [N]
+            rows = [(r.teacher_prompt_ids, r.completion_ids) for r in micro_batch]
+            advantage = read(teacher, rows)[1] - old_logprobs  # [N]
     else:
-        advantage = torch.tensor(
-            [r.advantage for r in micro_batch for _ in r.completion_ids], device=device
-        )
+        advantage = [r.advantage for r in micro_batch for _ in r.completion_ids]
+        advantage = torch.tensor(advantage, device=device)  # [N]
     ratio = (logprobs - old_logprobs).exp()  # [N]
     clipped = ratio.clamp(1 - settings.clip_eps, 1 + settings.clip_eps) * advantage  # [N]
     loss = -torch.minimum(ratio * advantage, clipped).sum() / num_tokens
     entropy = -(all_logprobs.detach().exp() * all_logprobs.detach()).sum(-1)  # [N]
     return loss, {"entropy": entropy, "clipped": clipped < ratio * advantage}
+
+
+def set_advantages(rollouts: list[Rollout], rewards: list[float], group_size: int) -> float:
+    """GRPO: (reward - mean) / standard deviation within a group, the samples of one question.
+
+    The rollouts of a group are neighbours.
+    Returns the share of groups without signal: all rewards equal, so all advantages are 0.
+    """
+    silent = 0
+    for start in range(0, len(rollouts), group_size):
+        group = rewards[start : start + group_size]
+        mean = sum(group) / len(group)
+        std = (sum((reward - mean) ** 2 for reward in group) / len(group)) ** 0.5
+        equal = max(group) - min(group) < 1e-6  # rewards that differ by rounding alone are equal
+        silent += equal
+        for r, reward in zip(rollouts[start : start + group_size], group):
+            r.advantage = 0.0 if equal else (reward - mean) / std
+    return silent * group_size / max(1, len(rollouts))
 
 
 # --------------------------------------------------------------------------------------- the update
@@ -242,6 +285,7 @@ def update(
     )
     sums, device = {"loss": 0.0}, student.head_weight.device
     by_length = sorted(rollouts, key=lambda r: len(r.prompt_ids) + len(r.completion_ids))
+    # Sharded by length, so that each process has as much to do as the others.
     for micro_batch in micro_batches(shard(by_length), settings.micro_tokens):
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.dtype == "bfloat16"):
             loss, measures = loss_fn(student, teacher, micro_batch, num_tokens, settings)

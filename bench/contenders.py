@@ -10,7 +10,7 @@ from bench.peers import liger_loss, liger_triton_loss, qwen3, trl_loss, trl_step
 from fused_loss import distillation_loss
 from loss import token_divergence
 from model import GPT, GPTConfig, generate
-from step import Rollout, distillation, rollout, update
+from step import Rollout, distillation, sample_completions, update
 from trainer.settings import Settings
 
 SMALL = dict(  # 1.4 million parameters
@@ -200,7 +200,7 @@ def sampler_contenders(device: str, quick: bool, shape: dict, batch: int) -> Con
 
 # ---------------------------------------------------------------------------------- a training step
 class Ids:
-    """What `rollout` asks of a tokenizer; no completion ends early."""
+    """What `sample_completions` asks of a tokenizer; no completion ends early."""
 
     eos = -1
 
@@ -225,7 +225,7 @@ def loop_contenders(device: str, quick: bool) -> Contenders:
     peers = []  # made by the first run of the contender that needs it
 
     def draw() -> None:
-        completions = rollout(student, prompts, Ids, settings, next(steps))
+        completions = sample_completions(student, prompts, Ids, settings, next(steps))
         rollouts[:] = [Rollout(p, c.ids, p) for p, c in zip(prompts, completions)]
 
     def learn() -> None:

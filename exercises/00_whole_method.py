@@ -32,7 +32,7 @@ def prompt(question, word=""):
     return encode(f"<question> {question} {rubric} <solve>")
 
 
-# 2. The student answers from its own distribution -> step.rollout
+# 2. The student answers from its own distribution -> step.sample_completions
 def rollout(model, temperature):
     prompts = [prompt(question) for question in QUESTIONS]
     noise = torch.rand(len(prompts), 6, dtype=torch.float64)  # [B, 6]

@@ -18,7 +18,7 @@ The second group has no signal: four times 0. That is one group of two: the resu
 Why the group and not the batch: an easy question would get nothing but praise and a hard one nothing but blame, which
 says which question it was, not which answer was good.
 
-The answer lives in rcsd.py: set_advantages. Check with: python -m exercises.check 9
+The answer lives in step.py: set_advantages. Check with: python -m exercises.check 9
 """
 
 

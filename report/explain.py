@@ -22,7 +22,7 @@ from data.tokenizer import Tokenizer, encode, read_tokenizer
 from fused_loss import TokenStats, distillation_loss
 from model import GPT, generate
 from rubrics import Criterion, Example, Rubric, grade, prompt
-from step import completion_hidden, rollout
+from step import completion_hidden, sample_completions
 from trainer.checkpoints import load_model
 from trainer.processes import device_of
 from trainer.settings import Settings
@@ -92,7 +92,7 @@ def token_stats(
             teacher_states,
             run.base.head_weight,
             return_stats=True,
-            **run.settings.divergence() | changes,
+            **run.settings.loss_options() | changes,
         )
     return stats
 
@@ -294,7 +294,7 @@ def right_and_wrong(
     prompts = []
     for example in examples:
         prompts += [prompt_ids(run, example.question)] * SAMPLES
-    samples = rollout(run.base, prompts, run.tokenizer, run.settings, "report", kind)
+    samples = sample_completions(run.base, prompts, run.tokenizer, run.settings, "report", kind)
     best, best_rank = None, None
     for i, example in enumerate(examples):
         own_samples = samples[i * SAMPLES : (i + 1) * SAMPLES]

@@ -38,7 +38,7 @@ from rubrics import (
     satisfied,
     usable_rubric,
 )
-from step import Rollout, completion_hidden, greedy, micro_batches, rollout
+from step import Rollout, completion_hidden, greedy, micro_batches, sample_completions
 from trainer.settings import PRESETS, Settings
 
 PANEL = 100  # questions of the teacher's panel
@@ -196,7 +196,9 @@ def teacher_panel(
     prompts = [prompt_ids(run, e.question) for e in examples]
     samples = {}
     for name, model in (("before", run.base), ("after", run.student)):
-        completions = rollout(model, prompts, run.tokenizer, run.settings, "report", name)
+        completions = sample_completions(
+            model, prompts, run.tokenizer, run.settings, "report", name
+        )
         samples[name] = [c.ids for c in completions]
     contexts = [contexts_of(e, learned[e.id]) for e in examples]
     columns, positions, clip = {}, {}, None

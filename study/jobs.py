@@ -17,9 +17,9 @@ from data.load import load_examples
 from data.tokenizer import Tokenizer, encode, read_tokenizer
 from evaluate import answer_all, judge_rubrics
 from model import GPT
-from rcsd import METHODS, run_stage1, run_stage2, validate, write_rubrics
+from rcsd import METHODS, run_stage1, run_stage2, write_rubrics
 from rubrics import Example, Rubric, prompt
-from step import rollout
+from step import sample_completions, validate
 from trainer.checkpoints import load, load_model
 from trainer.command_line import link_run
 from trainer.processes import device_of
@@ -93,7 +93,7 @@ def explore(
     prompts = [encode(tokenizer, prompt(e.question)) for e in examples]
     right = [0] * len(examples)  # right samples of each question
     for k in range(samples):
-        completions = rollout(base, prompts, tokenizer, settings, "explore", k)
+        completions = sample_completions(base, prompts, tokenizer, settings, "explore", k)
         for i, completion in enumerate(completions):
             text = tokenizer.decode_completion(completion.ids)
             right[i] += not completion.truncated and correct(text, examples[i].answer)

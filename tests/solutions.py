@@ -8,8 +8,8 @@ import torch
 
 import loss
 import model
-import rcsd
 import rubrics
+import step
 from exercises.checks.check_02_attention_cache import read
 from exercises.checks.check_06_gradient import divergence_gradient
 
@@ -306,13 +306,13 @@ def zero_deviation(rollouts, rewards, group):
         spread = (sum((r - middle) ** 2 for r in part) / group) ** 0.5
         for rollout, r in zip(rollouts[start : start + group], part):
             rollout.advantage = (r - middle) / spread if spread else 0.0
-    return rcsd.set_advantages([SimpleNamespace() for _ in rewards], rewards, group)
+    return step.set_advantages([SimpleNamespace() for _ in rewards], rewards, group)
 
 
 def interleaved(rollouts, rewards, group):
     for i in range(len(rewards) // group):
         part = slice(i, None, len(rewards) // group)
-        rcsd.set_advantages(rollouts[part], rewards[part], group)
+        step.set_advantages(rollouts[part], rewards[part], group)
     return 0.0
 
 

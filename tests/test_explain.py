@@ -63,7 +63,7 @@ def test_the_question_shown_is_the_one_whose_wrong_answer_diverges_most(run, mon
                 for text, truncated in texts
             ]
 
-        monkeypatch.setattr(explain, "rollout", stub)
+        monkeypatch.setattr(explain, "sample_completions", stub)
         return explain.right_and_wrong(run, kind, examples, rubrics)
 
     def mean(e, text, truncated=False):

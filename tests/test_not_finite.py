@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from model import GPT, GPTConfig
-from rcsd import set_advantages
-from step import Rollout, sft_loss, update
+from step import Rollout, set_advantages, sft_loss, update
 from trainer.checkpoints import load
 from trainer.loop import State, train
 from trainer.settings import Settings

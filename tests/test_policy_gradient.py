@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from loss import token_divergence
-from rcsd import set_advantages
-from step import Rollout, policy_gradient_loss, update
+from step import Rollout, policy_gradient_loss, set_advantages, update
 from tiny import next_logits, random_rollouts, tiny_model
 from trainer.settings import Settings
 

@@ -9,6 +9,10 @@ import sys
 import pytest
 
 import rcsd
+import step
+from data.load import load_examples
+from data.tokenizer import encode, read_tokenizer
+from rubrics import Rubric
 from tiny import FLAGS, ONE_THREAD, ROOT, TINY, link_run, read_log
 from trainer.command_line import settings_parser
 
@@ -93,6 +97,8 @@ def test_its_method_of_ones_own_is_the_mean_of_both_divergences(finished, tmp_pa
         "forward": ["--beta", "0"],
         "reverse": ["--beta", "1"],
         "own": ["--method", "symmetric"],
+        "half": ["--method", "half", "--rubrics", "reference"],
+        "whole": ["--rubrics", "reference"],
     }.items():
         out = tmp_path / name
         done = call(
@@ -104,3 +110,29 @@ def test_its_method_of_ones_own_is_the_mean_of_both_divergences(finished, tmp_pa
         losses[name] = log[0]["loss"]
     assert losses["own"] == pytest.approx((losses["forward"] + losses["reverse"]) / 2, rel=1e-5)
     assert losses["forward"] != pytest.approx(losses["reverse"], rel=1e-3)
+    assert losses["half"] != losses["whole"]  # this teacher reads another rubric
+
+
+def test_a_teacher_reads_the_rubric_as_its_method_edits_it(finished, tmp_path, monkeypatch):
+    """By hand: the prompts of the teacher hold the first criterion of each reference rubric alone."""
+    prompts = []
+
+    def loss_fn(student, teacher, micro_batch, num_tokens, settings):
+        prompts.extend(r.teacher_prompt_ids for r in micro_batch)
+        return step.distillation(student, teacher, micro_batch, num_tokens, settings)
+
+    method = rcsd.Method(
+        loss_fn, uses_teacher=True, edit_rubric=lambda rubric: Rubric(rubric.criteria[:1])
+    )
+    monkeypatch.setitem(rcsd.METHODS, "first", method)
+    flags = [*FLAGS, "--method", "first", "--rubrics", "reference"]
+    out = tmp_path / "first"
+    assert rcsd.main(["stage2", "--from", str(finished), "--out", str(out), *flags]) == 0
+    tokenizer = read_tokenizer(finished)
+    possible = []
+    for e in load_examples(finished / "data" / "stage2.jsonl")[0]:
+        first = f"{e.rubric.criteria[0].weight:g} {e.rubric.criteria[0].description}"
+        sections = [("question", e.question), ("rubric", first), ("solve", "")]
+        possible.append(encode(tokenizer, sections))
+    assert len(prompts) == TINY["stage2_steps"] * TINY["batch"]
+    assert all(ids in possible for ids in prompts)

@@ -30,7 +30,7 @@ def test_the_teachers_panel_against_one_prefix_at_a_time(run, finished, monkeypa
     }
     learned = {e.id: Rubric(CRITERIA[: 1 + i % 3]) for i, e in enumerate(examples)}
 
-    def rollout(model, prompts, *_):
+    def sample_completions(model, prompts, *_):
         assert prompts == [encode(run.tokenizer, prompt(e.question)) for e in examples]
         return [
             SimpleNamespace(ids=ids) for ids in samples["before" if model is run.base else "after"]
@@ -68,7 +68,7 @@ def test_the_teachers_panel_against_one_prefix_at_a_time(run, finished, monkeypa
         assert model is run.base
         return [(t, False, 1) for t in texts[name]]
 
-    monkeypatch.setattr(panels, "rollout", rollout)
+    monkeypatch.setattr(panels, "sample_completions", sample_completions)
     monkeypatch.setattr(panels, "greedy", greedy)
     known = {
         name: {e.id: t for e, t in zip(examples, texts[name])}

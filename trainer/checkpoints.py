@@ -75,7 +75,7 @@ def load_model(path: Path, device: torch.device) -> GPT:
     return model.to(device)
 
 
-def same_settings(path: Path, made: dict, wanted: dict) -> None:
+def require_same_settings(path: Path, made: dict, wanted: dict) -> None:
     """Raises ValueError naming the first setting in which a file differs from what is wanted.
 
     The path of a data file does not count: its content is one of the inputs.
@@ -88,7 +88,7 @@ def same_settings(path: Path, made: dict, wanted: dict) -> None:
             )
 
 
-def same_inputs(path: Path, made: dict[str, str], now: dict[str, str]) -> None:
+def require_same_inputs(path: Path, made: dict[str, str], now: dict[str, str]) -> None:
     """Raises ValueError naming the first input, by digest, that is not what a file was made from."""
     for name, found in now.items():
         if made.get(name) != found:

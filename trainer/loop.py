@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from data.files import write_lines
 from model import GPT
-from trainer.checkpoints import load, same_inputs, same_settings, save
+from trainer.checkpoints import load, require_same_inputs, require_same_settings, save
 from trainer.processes import rank_and_size, wait_for_all
 from trainer.settings import Settings
 
@@ -52,8 +52,8 @@ def restore(path: Path, state: State, wanted: dict, inputs: dict[str, str]) -> N
     Raises ValueError if it has other settings, other inputs or another shape.
     """
     content = load(path)
-    same_settings(path, content["settings"], wanted)
-    same_inputs(path, content["inputs"], inputs)
+    require_same_settings(path, content["settings"], wanted)
+    require_same_inputs(path, content["inputs"], inputs)
     if content["config"] != asdict(state.student.config):
         raise ValueError(f"{path} holds a model of another shape: {content['config']}")
     state.student.load_state_dict(content["model"])

@@ -115,7 +115,7 @@ class Settings:
                 f"got {self.max_new_tokens}"
             )
 
-    def divergence(self) -> dict:
+    def loss_options(self) -> dict:
         """The settings of the loss, as arguments of `token_divergence`."""
         return {
             "beta": self.beta,

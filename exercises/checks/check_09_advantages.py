@@ -5,11 +5,11 @@ import types
 
 import torch
 
-import rcsd
+import step
 from exercises.harness import compare, given, same, show, wrong
 
 TITLE = "group-relative advantages"
-SHIPPED = (rcsd.set_advantages,)
+SHIPPED = (step.set_advantages,)
 
 
 def check(set_advantages):
@@ -38,7 +38,7 @@ def check(set_advantages):
         parts = [rewards[i : i + group] for i in range(0, len(rewards), group)]
         with given(case):
             got, share = advantages(set_advantages, rewards, group)
-        expected, silent = advantages(rcsd.set_advantages, rewards, group)
+        expected, silent = advantages(step.set_advantages, rewards, group)
         if number == 0:
             expected, silent = [1.7321, -0.5774, -0.5774, -0.5774, 0.0, 0.0, 0.0, 0.0], 0.5
         got = [a.item() if isinstance(a, torch.Tensor) and a.numel() == 1 else a for a in got]

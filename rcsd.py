@@ -30,7 +30,7 @@ import torch
 from base import check_data, run_base, run_data
 from data.files import digest, write_lines
 from data.grammar import correct
-from data.load import filter_by_length, load_examples, read_questions
+from data.load import load_examples, read_questions
 from data.sources import choose_rubrics, corrupt, read_rows
 from data.tokenizer import TOKENIZER, Tokenizer, encode, read_tokenizer
 from model import GPT, Completion
@@ -50,6 +50,7 @@ from step import (
 )
 from trainer.checkpoints import load, load_model, require_same_inputs, require_same_settings
 from trainer.command_line import exit_code, hold, link_run, settings_from, settings_parser
+from trainer.lengths import filter_by_length
 from trainer.loop import State, train
 from trainer.processes import device_of, join_processes, rank_and_size, wait_for_all
 from trainer.settings import Settings

@@ -1,17 +1,23 @@
 """The loader: questions and rubrics from public data sets, in any of several schemas.
 
+    python -m data.load FILE     # what is kept, what is dropped and why, with every line number
+
 examples, report = load_examples("questions.jsonl")
 """
 
+import argparse
 import json
 import re
-from collections import Counter
-from collections.abc import Callable
+import sys
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from data.tokenizer import Tokenizer, encode
-from rubrics import Criterion, Example, Rubric, parse_rubric
+from data.escapes import mend_escapes
+from data.schemas import Odd, example_of
+from rubrics import Example
+
+SHOWN = 5  # line numbers that a report shows for each reason
 
 
 @dataclass
@@ -22,22 +28,58 @@ class Report:
     kept: int = 0
     dropped: Counter = field(default_factory=Counter)  # {reason: rows}
     notes: Counter = field(default_factory=Counter)  # {what is odd in the kept rows: how often}
+    lines: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """The numbers of the lines that each reason and each note is about."""
 
     def __str__(self):
         text = f"kept {self.kept} of {self.kept + self.dropped.total()} rows of {self.path}"
         if self.dropped:
-            text += "; dropped: " + _listing(self.dropped)
+            text += "; dropped: " + self._listing(self.dropped)
         if self.notes:
-            text += "\nin the kept rows: " + _listing(self.notes)
+            text += "\nin the kept rows: " + self._listing(self.notes)
+        if "..." in text:
+            text += f"\nall line numbers: python -m data.load {self.path}"
         return text
 
+    def _listing(self, counts: Counter) -> str:
+        said = []
+        for what, n in counts.most_common():
+            said.append(f"{n} {what} ({_line_numbers(self.lines[what], SHOWN)})")
+        return ", ".join(said)
 
-def _listing(counts: Counter) -> str:
-    return ", ".join(f"{n} {what}" for what, n in counts.most_common())
+    def in_full(self) -> str:
+        """The same with the number of every line, one reason or note a line."""
+        said = [f"kept {self.kept} of {self.kept + self.dropped.total()} rows of {self.path}"]
+        for what, n in self.dropped.most_common():
+            said.append(f"dropped: {n} {what}: {_line_numbers(self.lines[what])}")
+        for what, n in self.notes.most_common():
+            said.append(f"in the kept rows: {n} {what}: {_line_numbers(self.lines[what])}")
+        return "\n".join(said)
+
+    def drop(self, reason: str, number: int) -> None:
+        """Count a line that is not used."""
+        self.dropped[reason] += 1
+        self.lines[reason].append(number)
+
+    def keep(self, notes: Counter, number: int) -> None:
+        """Count a line that is used, with what is odd in it."""
+        self.kept += 1
+        self.notes += notes
+        for what in notes:
+            self.lines[what].append(number)
 
 
-class _Odd(Exception):
-    """The reason why a row cannot be used, in words that are the same for all such rows."""
+def _line_numbers(numbers: list[int], most: int | None = None) -> str:
+    """Line numbers in words, such as "lines 3, 7-9"; with `most`, the first ones."""
+    runs = []  # [first, last] of neighbours
+    for n in numbers:
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    said = [f"{first}-{last}" if last > first else f"{first}" for first, last in runs[:most]]
+    more = ["..."] if most and len(runs) > most else []
+    return f"line{'s' * (len(numbers) > 1)} {', '.join(said + more)}"
 
 
 def load_examples(path: str | Path) -> tuple[list[Example], Report]:
@@ -58,56 +100,117 @@ def load_examples(path: str | Path) -> tuple[list[Example], Report]:
                       question, distractor1..3, correct_answer, support (the solution).
                       The choices join the question; the answer is the text of the right choice
 
-    An example takes the id of its row, else "file stem:line". The report counts the rows that are
+    An example takes the id of its row, else "file stem:line"; all ids differ. LaTeX whose
+    backslashes were not doubled is mended (see escapes.py). The report counts the rows that are
     dropped because they are odd or repeat a question. Raises ValueError("file:line: field: what was
     expected") for a line that is not a JSON object, for a file that is unreadable or empty, and for
     a file without any usable row.
     """
-    examples, report = [], Report(str(path))
-    questions, ids = set(), set()
-    number = 0
+    examples, report, last = _read(path)
+    if not examples:
+        said = str(report).partition("\n")[0]
+        raise ValueError(f"{path}:{last}: row: expected at least one usable row, but {said}")
+    return examples, report
+
+
+def _read(path: str | Path) -> tuple[list[Example], Report, int]:
+    """What load_examples returns, even if it is nothing, and the number of the last line."""
+    examples, report = {}, Report(str(path))  # {line number: example}
+    questions, number = set(), 0
     try:
         with open(path, "rb") as file:  # bytes, so that a bad byte is blamed on its own line
             for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                row = _json_object(line, f"{path}:{number}")
-                default_id = f"{Path(path).stem}:{number}"
                 notes = Counter()
                 try:
-                    example = _example(row, default_id, notes)
+                    row = _json_object(line, f"{path}:{number}", notes)
+                    if row is None:
+                        continue
+                    example = example_of(row, notes)
                     if example.question in questions:
-                        raise _Odd("duplicate question")
-                except _Odd as odd:
-                    report.dropped[str(odd)] += 1
+                        raise Odd("duplicate question")
+                except Odd as odd:
+                    report.drop(str(odd), number)
                     continue
-                if example.id in ids:  # learned rubrics are stored by id, so ids must differ
-                    notes["ids given twice, replaced"] += 1
-                    example = replace(example, id=default_id)
                 questions.add(example.question)
-                ids.add(example.id)
-                examples.append(example)
-                report.kept += 1
-                report.notes += notes
+                examples[number] = example
+                report.keep(notes, number)
     except OSError as error:
         raise ValueError(
             f"{path}:0: file: expected a file that can be read: {error.strerror}"
         ) from None
-    if not examples:
-        raise ValueError(f"{path}:{number}: row: expected at least one usable row, but {report}")
-    return examples, report
+    return _with_different_ids(examples, report), report, number
 
 
-def _json_object(line: bytes, place: str) -> dict:
-    """The JSON object in a line; ValueError, which names the place, if the line holds none."""
+def _with_different_ids(examples: dict[int, Example], report: Report) -> list[Example]:
+    """The examples, by line number, with an id each: rubrics are handed on by id, so ids differ.
+
+    The first row that gives an id keeps it. The others are called "file stem:line", with a number
+    behind it if that is the id of another row.
+    """
+    taken, owners = set(), set()
+    for number, e in examples.items():
+        if e.id and e.id not in taken:
+            taken.add(e.id)
+            owners.add(number)
+    made = []
+    for number, e in examples.items():
+        if number not in owners:
+            if e.id:
+                report.notes["ids given twice, replaced"] += 1
+                report.lines["ids given twice, replaced"].append(number)
+            default = free = f"{Path(report.path).stem}:{number}"
+            n = 2
+            while free in taken:
+                free, n = f"{default}-{n}", n + 1
+            taken.add(free)
+            e = replace(e, id=free)
+        made.append(e)
+    return made
+
+
+def _json_object(line: bytes, place: str, notes: Counter) -> dict | None:
+    """The JSON object in a line, with its LaTeX mended; None if the line is blank.
+
+    Raises ValueError, which names the place, if the line holds anything else, and Odd if the object
+    gives a key two values.
+    """
     try:
-        row = json.loads(line.strip().decode("utf-8-sig"))
+        text = line.decode("utf-8").strip().removeprefix("\ufeff").strip()
+        if not text:
+            return None
+        # NaN is what a data frame writes for nothing; json makes Infinity a number.
+        row = json.loads(
+            mend_escapes(text, notes),
+            object_pairs_hook=_without_repeats,
+            parse_constant=lambda name: None if name == "NaN" else float(name),
+        )
         if not isinstance(row, dict):
             raise ValueError(f"got {type(row).__name__}")
     except (ValueError, RecursionError) as error:
         reason = str(error).replace("line 1 ", "")
         raise ValueError(f"{place}: line: expected a JSON object in UTF-8: {reason}") from None
+    if re.search(r"\\u[dD][89a-fA-F]", text) and _has_half_pair(row):
+        notes["halves of a surrogate pair, replaced by ?"] += 1
     return row
+
+
+def _without_repeats(pairs: list[tuple]) -> dict:
+    """An object of a line. Raises Odd if it gives a key two values."""
+    found = {}
+    for key, value in pairs:
+        if key in found and found[key] != value:
+            raise Odd("a key given twice")
+        found[key] = value
+    return found
+
+
+def _has_half_pair(row: dict) -> bool:
+    """Whether a text of the row has a character that UTF-8 cannot write."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def read_questions(path: str | Path, announce: bool) -> list[Example]:
@@ -118,244 +221,26 @@ def read_questions(path: str | Path, announce: bool) -> list[Example]:
     return examples
 
 
-def filter_by_length(
-    examples: list[Example],
-    tokenizer: Tokenizer,
-    room: int,
-    *prompts: Callable[[Example], list[tuple[str, str]]] | None,
-) -> list[Example]:
-    """The examples whose prompts all fit into `room` tokens; prints how many are dropped.
-
-    `prompts` are functions that make a prompt from an example (None is skipped). Raises ValueError
-    if no example is left.
-    """
-    kept = []
-    for e in examples:
-        if all(len(encode(tokenizer, make(e))) <= room for make in prompts if make):
-            kept.append(e)
-    rule = f"a prompt must fit into {room} tokens (--max-seq-len less --max-new-tokens)"
-    if not kept:
-        raise ValueError(f"no question left to train on: {rule}")
-    if len(kept) < len(examples):
-        print(f"dropped {len(examples) - len(kept)} of {len(examples)} questions: {rule}")
-    return kept
+# --------------------------------------------------------------------------------- the command line
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")  # one line, without the usage
 
 
-_OWN_FIELDS = {"id", "question", "answer", "solution", "rubric", "meta"}
-_RUBRIC_FIELDS = {  # fields of schemas with rubrics: a row that has one should have a rubric
-    "rubric",
-    "rubrics",
-    "Rubrics",
-    "rubric_list",
-    "rubric_count",
-    "question_source",
-    "reward_model",
-    "prompt",
-    "query",
-}
-
-
-def _example(row: dict, default_id: str, notes: Counter) -> Example:
-    """A row of any schema as an Example; counts in `notes` what is odd in it.
-
-    Raises _Odd if the row cannot be used.
-    """
-    is_own = row.keys() >= _OWN_FIELDS
-    reward, ideal = _object(row, "reward_model"), _object(row, "ideal_completions_data")
-    question = _text("question", row.get("question"), row.get("query")) or _chat(row.get("prompt"))
-    if not question:
-        raise _Odd("empty question")
-    answer = _text(
-        "answer",
-        row.get("answer"),
-        row.get("reference_answer"),
-        row.get("correct_answer"),
-        reward.get("ground_truth"),
-    )
-    solution = _text(
-        "solution",
-        row.get("solution"),
-        row.get("support"),
-        ideal.get("ideal_completion"),
-        answer if "query" in row else "",
-    )
-    if "answerKey" in row:
-        options, answer = _labelled_choices(row)
-    else:
-        options = _distractor_choices(row, answer)
-    for label, text in options.items():
-        question += f"\n{label}) {text}"
-
-    rubric = None
-    criteria = row.get("rubric") or row.get("rubrics") or row.get("Rubrics")
-    criteria = criteria or reward.get("rubrics")
-    if criteria:
-        rubric = _rubric(criteria, is_own, notes)
-    elif not is_own and row.keys() & _RUBRIC_FIELDS:
-        raise _Odd("no rubric")
-    elif not is_own and not answer:
-        raise _Odd("neither rubric nor answer")
-    id = _text("id", row.get("id"), row.get("prompt_id")) or default_id
-    return Example(id, question, answer, solution, rubric, _object(row, "meta"))
-
-
-def _object(row: dict, name: str) -> dict:
-    """The field of the row if it is an object, else {}."""
-    value = row.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def _labelled_choices(row: dict) -> tuple[dict[str, str], str]:
-    """The choices as {label: text}, and the text of the one that answerKey names."""
-    choices = _object(row, "choices")
-    texts, labels = choices.get("text"), choices.get("label")
-    if not isinstance(texts, list) or not isinstance(labels, list) or len(texts) != len(labels):
-        raise _Odd("choices are not {text: [...], label: [...]}")
-    options = {}
-    for label, text in zip(labels, texts):
-        options[_text("choices", label)] = _text("choices", text)
-    key = _text("answerKey", row.get("answerKey"))
-    # A key may be a letter where the labels are digits, or a digit where they are letters.
-    other_key = key.translate(str.maketrans("ABCDE12345", "12345ABCDE"))
-    answer = options.get(key) or options.get(other_key)
-    if not answer:
-        raise _Odd("answerKey names no choice")
-    return options, answer
-
-
-def _distractor_choices(row: dict, answer: str) -> dict[str, str]:
-    """The answer and the distractors as {label: text}; {} if the row has none."""
-    wrong = {_text("choices", row.get(f"distractor{n}")) for n in (1, 2, 3)} - {""}
-    if not wrong or not answer:
-        return {}
-    return dict(zip("ABCD", sorted(wrong | {answer})))  # sorted: the place does not tell the answer
-
-
-def _text(name: str, *values) -> str:
-    """The first value that is not empty, without white space around it; "" if all are empty.
-
-    A number becomes the text that JSON has for it, so 0 is not empty. Raises _Odd, which says
-    `name`, for a list or an object.
-    """
-    for value in values:
-        if isinstance(value, (list, dict)):
-            raise _Odd(f"{name} is not text")
-        if value is None:
-            continue
-        text = value if isinstance(value, str) else json.dumps(value)
-        text = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair becomes "?"
-        text = text.strip()
-        if text:
-            return text
-    return ""
-
-
-def _chat(prompt) -> str:
-    """A chat as one question; if the chat has several turns, each opens with its role."""
-    if not isinstance(prompt, list):
-        return _text("prompt", prompt)
-    turns = []  # (role, text)
-    for turn in prompt:
-        if isinstance(turn, dict):
-            text = _text("prompt", turn.get("content"))
-            if text:
-                turns.append((turn.get("role"), text))
-    roles = [_text("role", role, "user").capitalize() for role, _ in turns]
-    if len(turns) == 1:
-        return turns[0][1]
-    return "\n\n".join(f"{role}: {text}" for role, (_, text) in zip(roles, turns))
-
-
-_PREFIX = re.compile(
-    r"(essential|important|optional|pitfall|negative)(?: criteri(?:a|on))?\s*:\s*", re.IGNORECASE
-)
-
-
-def _rubric(value, is_own: bool, notes: Counter) -> Rubric:
-    """A Rubric from a list of criteria, or from text that holds such a list in JSON.
-
-    parse_rubric would refuse some of these rubrics, which are fit to read all the same: those whose
-    categories disagree with the signs of their weights, those of more than 25 criteria (RubricHub
-    has up to 42) and those without an Essential criterion. `notes` counts them. Raises _Odd if no
-    criterion can be used.
-    """
-    if isinstance(value, str):
-        value = _rubric_json(value, notes)
-    if not isinstance(value, list):
-        raise _Odd("rubric is not a list")
-    criteria = []
-    for item in value:
-        criterion = _criterion(item, is_own, notes)
-        if criterion:
-            criteria.append(criterion)
-    if not criteria:
-        raise _Odd("no usable criterion")
-    rubric = Rubric(tuple(criteria))
+def main(argv: list[str] | None = None) -> None:
+    """Say what the loader makes of a file. Exits with code 2 and one line if it is no data file."""
+    parser = _Parser(prog="data.load", description=main.__doc__.partition(".")[0] + ".")
+    parser.add_argument("file", help="JSON Lines, in one of the schemas of data/README.md")
+    args = parser.parse_args(argv)
     try:
-        parse_rubric(rubric.text())
-    except ValueError:
-        notes["rubrics that parse_rubric would refuse"] += 1
-    return rubric
+        report = _read(args.file)[1]
+    except ValueError as error:
+        parser.exit(2, f"data.load: {error}\n")
+    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    print(report.in_full())
+    if not report.kept:
+        parser.exit(2, f"data.load: {args.file}: no row can be used\n")
 
 
-def _criterion(item, is_own: bool, notes: Counter) -> Criterion | None:
-    """A Criterion from an object or a text; None if it has no text or the weight 0.
-
-    Without a weight it weighs 1, or -1 if its text calls it a pitfall. Without a category it gets
-    the category that fits its weight. A category and a sign that disagree both stay as they are:
-    a change of either might reverse the meaning. Only this project's rows (`is_own`) have checks.
-    """
-    if isinstance(item, str):
-        item = {"description": item}
-    if not isinstance(item, dict):
-        raise _Odd("a criterion is not an object")
-    text = _text(
-        "criterion", item.get("description"), item.get("criterion"), item.get("rubric_item")
-    )
-    text = " ".join(text.split())
-    category = ""
-    prefix = _PREFIX.match(text)
-    if prefix:
-        category = prefix[1].capitalize().replace("Negative", "Pitfall")
-        text = text[prefix.end() :]
-    weight = item.get("weight", item.get("points"))
-    if weight is None or weight == "":
-        notes["criteria without a weight"] += 1
-        weight = -1 if category == "Pitfall" else 1
-    try:
-        if not isinstance(weight, bool):  # Criterion refuses true and false
-            weight = float(weight)
-        if not text or weight == 0:
-            notes["criteria left out, without text or of weight 0"] += 1
-            return None
-        category = category or Criterion("", text, weight).category
-        title = " ".join(_text("title", item.get("title"), item.get("type"), category).split())
-        check = _text("check", item.get("check")) if is_own else ""
-        return Criterion(title, f"{category}: {text}", weight, check)
-    except (TypeError, ValueError, OverflowError):
-        raise _Odd("a criterion's weight or check is not valid") from None
-
-
-def _rubric_json(text: str, notes: Counter) -> list:
-    """The first array of criteria in the text of a model: "Here it is [1]: [{...}]".
-
-    If no array parses, backslashes that may be no escape (LaTeX) are escaped, and the text is tried
-    again. A rubric that is cut off is not mended, because its last criteria, the pitfalls, are
-    lost. Raises _Odd if there is no such array.
-    """
-
-    def escaped(match: re.Match) -> str:
-        return match[0] if match[1] else r"\\"
-
-    mended = re.sub(r'\\(["\\/n]|u[0-9a-fA-F]{4})|\\', escaped, text)
-    for attempt in (text, mended):
-        for start in re.finditer(r"\[\s*\{", attempt):
-            try:
-                value, _ = json.JSONDecoder(strict=False).raw_decode(attempt, start.start())
-            except (ValueError, RecursionError):
-                continue
-            if value[0].keys() & {"description", "criterion", "rubric_item"}:
-                if attempt != text:
-                    notes["rubrics with bad escapes mended"] += 1
-                return value
-    raise _Odd("rubric is not a JSON array of criteria")
+if __name__ == "__main__":
+    main()

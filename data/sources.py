@@ -177,7 +177,9 @@ def learned_rubrics(
 def read_rows(path: Path) -> list[dict]:
     """The rows of a file that stage I wrote. Raises ValueError with file, line and field."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    # Not splitlines: a question may hold other line breaks, such as U+2028, which JSON leaves bare.
+    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+    for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
         except ValueError:

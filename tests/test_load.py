@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from data.load import load_examples
 from examples import EXAMPLE, RUBRIC, TEXT, load, load_one, rar
 from rubrics import Example, parse_rubric
 
@@ -111,7 +112,7 @@ def test_researchqa_has_no_weights(tmp_path):
     }
     example, report = load_one(tmp_path, row)
     assert example.id == "17" and (example.answer, example.solution) == ("", "")
-    assert example.rubric.text() == "1 Important: Cites it\n1 Important: Compares"
+    assert example.rubric.text() == "3 Important: Cites it\n3 Important: Compares"
     assert [c.title for c in example.rubric.criteria] == ["Citation", "Important"]
     assert report.notes == {
         "criteria without a weight": 2,
@@ -208,7 +209,10 @@ def test_rows_of_several_schemas_may_be_mixed_and_blank_lines_are_skipped(tmp_pa
         ("x", "5", "5 Essential: x"),
         ("x", 5.0, "5 Essential: x"),
         ("Optional: x", None, "1 Optional: x"),
-        ("x", "", "1 Important: x"),
+        ("x", "", "3 Important: x"),
+        ("x", float("nan"), "3 Important: x"),
+        ("Essential: x", None, "5 Essential: x"),
+        ("Important Criteria: x", None, "3 Important: x"),
         ("Pitfall Criteria: x", None, "-1 Pitfall: x"),
         ("Negative: x", None, "-1 Pitfall: x"),
         ("Pitfall: x", 2, "2 Pitfall: x"),
@@ -227,7 +231,7 @@ def test_one_criterion_becomes_one_line(tmp_path, description, weight, line):
         ),
     )
     assert example.rubric.text() == line + "\n5 Essential: key"
-    assert report.notes["criteria without a weight"] == (weight in (None, ""))
+    assert report.notes["criteria without a weight"] == (weight in (None, "") or weight != weight)
     assert report.notes["rubrics that parse_rubric would refuse"] == (
         line in ("2 Pitfall: x", "-2 Essential: x")
     )
@@ -250,7 +254,7 @@ def test_a_criterion_may_be_a_bare_string_and_a_foreign_check_is_not_run(tmp_pat
     example, _ = load_one(
         tmp_path, rar(rubric=["Essential: x", {"description": "y", "weight": 5, "check": "rm -rf"}])
     )
-    assert example.rubric.text() == "1 Essential: x\n5 Essential: y"
+    assert example.rubric.text() == "5 Essential: x\n5 Essential: y"
     assert [c.check for c in example.rubric.criteria] == ["", ""]
 
 
@@ -288,9 +292,55 @@ def test_bad_escapes_are_mended(tmp_path):
     )
     example, report = load_one(tmp_path, rar(rubric=text))
     assert example.rubric.text() == r'5 Essential: \(x\) is \frac{1}{2} \alpha "so" ²'
-    assert report.notes == {"rubrics with bad escapes mended": 1}
+    assert report.notes == {"LaTeX backslashes put back": 3}
 
 
 def test_half_a_surrogate_pair_does_not_reach_the_text(tmp_path):
     example, _ = load_one(tmp_path, '{"question": "a \\ud83d b \\ud83d\\ude00", "answer": "x"}')
     assert example.question == "a ? b \U0001f600" and example.to_json().encode("utf-8")
+
+
+def test_half_a_surrogate_pair_is_counted(tmp_path):
+    rows = [f'{{"question": "{i} {text}", "answer": "x"}}' for i, text in enumerate(
+        ["\\ud83d", "\\ud83d\\ude00", "\\\\ud83d", "plain"]
+    )]  # fmt: skip
+    examples, report = load(tmp_path, *rows)
+    assert [e.question for e in examples] == ["0 ?", "1 \U0001f600", "2 \\ud83d", "3 plain"]
+    assert report.lines == {"halves of a surrogate pair, replaced by ?": [1]}
+
+
+def test_marks_and_line_ends_of_other_systems(tmp_path):
+    """A byte order mark on any line or alone, CRLF, blank lines, and breaks that JSON leaves bare."""
+    bom, path = b"\xef\xbb\xbf", tmp_path / "rows.jsonl"
+    row = '{{"question": "{}", "answer": "x"}}'
+    odd = "a\u2028b\u2029c\x85d"
+    path.write_bytes(
+        bom + row.format("one").encode() + b"\r\n"
+        + bom + b"\r\n"
+        + bom + row.format("two").encode() + b"\r\n"
+        + row.format(odd).encode() + b"\r\n\r\n \n"
+    )  # fmt: skip
+    examples, report = load_examples(path)
+    assert [e.question for e in examples] == ["one", "two", odd]
+    assert [e.id for e in examples] == ["rows:1", "rows:3", "rows:4"] and not report.notes
+
+
+def test_numbers_that_are_none(tmp_path):
+    rows = [
+        '{"question": "a", "answer": NaN, "reference_answer": "b"}',
+        '{"question": "c", "answer": ' + "9" * 4000 + "}",
+        '{"question": "d", "answer": "1", "answer": "1"}',  # twice the same says nothing else
+    ]
+    examples, report = load(tmp_path, *rows)
+    assert [e.answer for e in examples] == ["b", "9" * 4000, "1"] and not report.notes
+    with pytest.raises(ValueError, match="rows.jsonl:1: line: expected a JSON object"):
+        load(tmp_path, '{"question": "c", "answer": ' + "9" * 5000 + "}")
+
+
+@pytest.mark.parametrize("answer, right", [(0, "air"), (2, "rain"), ("snow", "snow"), ("0", "0")])
+def test_multiple_choice_with_an_index(tmp_path, answer, right):
+    texts = ["air", "snow", "rain", "0"]
+    row = {"question": "What falls?", "choices": texts, "answer": answer, "solution": "Look up."}
+    example, _ = load_one(tmp_path, row)
+    assert example.question == "What falls?\nA) air\nB) snow\nC) rain\nD) 0"
+    assert (example.answer, example.solution) == (right, "Look up.")

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from data.load import load_examples
+from data.load import load_examples, main
 from examples import EXAMPLE, RUBRIC, load, rar
 
 
@@ -83,7 +83,7 @@ from examples import EXAMPLE, RUBRIC, load, rar
                 rar(rubric=[{"description": "x", "weight": weight}]),
                 "a criterion's weight or check is not valid",
             )
-            for weight in ("high", True, float("nan"), float("inf"), [1], 10**400)
+            for weight in ("high", True, "nan", float("inf"), [1], 10**400)
         ),
         (
             json.loads(EXAMPLE.to_json().replace("states", "dances")),
@@ -110,6 +110,24 @@ from examples import EXAMPLE, RUBRIC, load, rar
             "choices are not {text: [...], label: [...]}",
         ),
         ({"question": "x", "distractor1": "y", "correct_answer": ""}, "neither rubric nor answer"),
+        *(
+            ({"question": "x", "choices": choices, "answer": answer}, "answer names no choice")
+            for choices, answer in (
+                (["a", "b"], 2),
+                (["a", "b"], -1),
+                (["a", "b"], True),
+                (["a", "b"], "c"),
+                (["a", "b"], None),
+                ([], 0),
+                (["a", ""], 1),
+                ([f"{i}" for i in range(27)], 3),
+            )
+        ),
+        ({"question": "x", "choices": [["a"]], "answer": 0}, "choices is not text"),
+        ('{"question": "x", "answer": "1", "answer": "2"}', "a key given twice"),
+        ('{"question": "x", "answer": 1e999}', "answer is not a finite number"),
+        ({"question": "x", "answer": float("-inf")}, "answer is not a finite number"),
+        ({"question": "x", "answer": float("nan")}, "neither rubric nor answer"),
     ],
 )
 def test_an_odd_row_is_dropped_and_counted(tmp_path, row, reason):
@@ -132,8 +150,9 @@ def test_the_first_of_equal_questions_stays_and_the_report_reads_well(tmp_path):
     examples, report = load(tmp_path, *rows)
     assert [(e.id, e.answer) for e in examples] == [("rows:1", "first"), ("rows:4", "Ohm's")]
     assert str(report) == (
-        f"kept 2 of 6 rows of {tmp_path / 'rows.jsonl'}; dropped: 3 duplicate question, "
-        "1 empty question\nin the kept rows: 2 criteria without a weight"
+        f"kept 2 of 6 rows of {tmp_path / 'rows.jsonl'}; dropped: 3 duplicate question "
+        "(lines 2-3, 6), 1 empty question (line 5)\n"
+        "in the kept rows: 2 criteria without a weight (line 4)"
     )
 
 
@@ -193,3 +212,58 @@ def test_a_file_that_cannot_be_read(tmp_path):
             ValueError, match=f"^{re.escape(str(path))}:0: file: expected a file that can be read: "
         ):
             load_examples(path)
+
+
+def test_every_line_that_is_dropped_or_odd_can_be_had_by_its_number(tmp_path, capsys):
+    rows = [{"question": f"{i} + 1?", "answer": str(i + 1)} for i in range(40)]
+    for i in (0, 3, 4, 5, 9, 15, 21, 30):
+        rows[i] = {"question": ""}
+    rows[2]["rubric"] = ["Essential: adds"]
+    report = load(tmp_path, *rows)[1]
+    assert report.lines == {
+        "empty question": [1, 4, 5, 6, 10, 16, 22, 31],
+        "criteria without a weight": [3],
+    }
+    path = tmp_path / "rows.jsonl"
+    assert str(report) == (
+        f"kept 32 of 40 rows of {path}; dropped: 8 empty question (lines 1, 4-6, 10, 16, 22, ...)\n"
+        "in the kept rows: 1 criteria without a weight (line 3)\n"
+        f"all line numbers: python -m data.load {path}"
+    )
+    main([str(path)])
+    assert capsys.readouterr().out == (
+        f"kept 32 of 40 rows of {path}\n"
+        "dropped: 8 empty question: lines 1, 4-6, 10, 16, 22, 31\n"
+        "in the kept rows: 1 criteria without a weight: line 3\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "content, out, error",
+    [
+        ('{"question": ""}\n' * 9, "dropped: 9 empty question: lines 1-9", "no row can be used"),
+        ("", "kept 0 of 0 rows", "no row can be used"),
+        ("[1]\n", "", ":1: line: expected a JSON object in UTF-8: got list"),
+        (None, "", ":0: file: expected a file that can be read: No such file or directory"),
+    ],
+)
+def test_the_command_says_why_a_file_cannot_be_used(tmp_path, capsys, content, out, error):
+    path = tmp_path / "rows.jsonl"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SystemExit) as stop:
+        main([str(path)])
+    said = capsys.readouterr()
+    assert stop.value.code == 2 and out in said.out and error in said.err
+    assert said.err.count("\n") == 1 and said.err.startswith(f"data.load: {path}:")
+
+
+def test_no_two_rows_have_one_id(tmp_path):
+    """Rows without an id are called after their line, which another row may have taken for its id."""
+    ids = ["c:3", "c:4-2", None, "c:3", "c:4", "c:5", None]
+    rows = [{"id": id, "question": f"{i}?", "answer": "1"} for i, id in enumerate(ids)]
+    examples, report = load(tmp_path, *rows, name="c.jsonl")
+    assert [e.question for e in examples] == [f"{i}?" for i in range(7)]
+    wanted = ["c:3", "c:4-2", "c:3-2", "c:4-3", "c:4", "c:5", "c:7"]
+    assert [e.id for e in examples] == wanted
+    assert report.lines == {"ids given twice, replaced": [4]}

@@ -10,6 +10,7 @@ import torch
 
 import evaluate
 import rcsd
+from data.files import write_lines
 from data.sources import learned_rubrics
 from rubrics import Example
 from trainer.checkpoints import load, save, weights_digest
@@ -202,6 +203,15 @@ def test_a_rubric_stays_with_its_question(tmp_path, change):
     for e in examples:
         body = int(e.question.split()[-1].rstrip("?"))
         assert found[e.id].text() == f"5 Essential: uses {body - 2}"
+
+
+def test_a_rubric_may_hold_any_character(tmp_path):
+    """U+2028 and its like break a line for Python, not for JSON."""
+    question, text = "a\u2028b\x85c?", "5 Essential: says d\u2029e"
+    row = {"id": "q", "question": question, "text": text, "problem": ""}
+    write_lines(tmp_path / "rubrics.jsonl", [json.dumps(row, ensure_ascii=False)])
+    found = learned_rubrics(tmp_path / "rubrics.jsonl", [Example("mine", question)])
+    assert found["mine"].text() == text
 
 
 def test_own_data_that_changes_between_the_stages_is_noticed(run, tmp_path, capsys):

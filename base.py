@@ -15,8 +15,8 @@ from data.prepare import prepare
 from data.tokenizer import TOKENIZER, Tokenizer, encode, read_tokenizer
 from model import GPT, GPTConfig, batch_by_tokens, count_parameters
 from step import Rollout, lengths, sft_loss, update
-from trainer.checkpoints import require_same_settings
-from trainer.loop import State, train
+from trainer.checkpoints import load, load_model, require_same_inputs, require_same_settings
+from trainer.loop import Loop, State
 from trainer.processes import device_of, rank_and_size, wait_for_all
 from trainer.settings import Settings, seed_for
 
@@ -156,15 +156,26 @@ def run_base(out: Path, settings: Settings, resume: bool) -> None:
             rollouts.append(Rollout(row[:1], row[1:], token_weights=weights))
         return rollouts
 
-    def take_step(step: int) -> dict:
-        rollouts = collect(step)
-        row = update(sft_loss, student, None, rollouts, optimizers, settings)
-        return row | lengths(rollouts)
-
     state = State(student, optimizers)
     inputs = {f"data/{name}": digest(out / "data" / name) for name in ("base.jsonl", TOKENIZER)}
     options = dict(warmup=50, inputs=inputs)
-    train("base", state, take_step, settings.base_steps, out, settings, resume, **options)
+    with Loop("base", state, settings.base_steps, out, settings, resume, **options) as loop:
+        for step in loop:
+            rollouts = collect(step)
+            row = update(sft_loss, student, None, rollouts, optimizers, settings)
+            loop.log(row | lengths(rollouts))
+
+
+def load_base(out: Path, settings: Settings, device: torch.device) -> tuple[GPT, dict[str, str]]:
+    """A run's base model, and the digests of what it is: its weights and its tokenizer.
+
+    Raises ValueError if it is missing or was made with other settings or another tokenizer.
+    """
+    path, inputs = out / "base.pt", {f"data/{TOKENIZER}": digest(out / "data" / TOKENIZER)}
+    base = load(path)
+    require_same_settings(path, base["settings"], settings.of("base"))
+    require_same_inputs(path, base["inputs"], inputs)
+    return load_model(path, device), {"base.pt": base["digest"]} | inputs
 
 
 # ------------------------------------------------------------------------------------ the optimizer

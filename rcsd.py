@@ -27,35 +27,43 @@ from pathlib import Path
 
 import torch
 
-from base import check_data, run_base, run_data
+from base import check_data, load_base, run_base, run_data
 from data.files import digest, write_lines
 from data.grammar import correct
 from data.load import load_examples, read_questions
 from data.sources import choose_rubrics, corrupt, read_rows
-from data.tokenizer import TOKENIZER, Tokenizer, encode, read_tokenizer
+from data.tokenizer import Tokenizer, encode, read_tokenizer
 from model import GPT, Completion
-from rubrics import TEACHER_CONTEXTS, Example, Rubric, grade, prompt, rubric_problem, teacher_prompt
+from rubrics import (
+    TEACHER_CONTEXTS,
+    Example,
+    Rubric,
+    Sections,
+    grade,
+    prompt,
+    rubric_problem,
+    teacher_prompt,
+)
 from step import (
+    LossFn,
     Rollout,
     distillation,
     draw_examples,
     greedy,
     lengths,
     policy_gradient_loss,
+    reward_rollouts,
     sample_completions,
-    set_advantages,
     sft_loss,
     update,
     validate,
 )
-from trainer.checkpoints import load, load_model, require_same_inputs, require_same_settings
+from trainer.checkpoints import load
 from trainer.command_line import exit_code, hold, link_run, settings_from, settings_parser
 from trainer.lengths import filter_by_length
-from trainer.loop import State, train
+from trainer.loop import Loop, State
 from trainer.processes import device_of, join_processes, rank_and_size, wait_for_all
 from trainer.settings import Settings
-
-Sections = list[tuple[str, str]]  # a prompt before it is encoded: (section, text) pairs
 
 
 # -------------------------------------------------------------------------------------- the methods
@@ -63,7 +71,7 @@ Sections = list[tuple[str, str]]  # a prompt before it is encoded: (section, tex
 class Method:
     """What tells one method from another. A new method is a row of METHODS and at most one loss."""
 
-    loss_fn: Callable
+    loss_fn: LossFn
     """From a micro-batch to its loss: one of step.py's three, or your own."""
     on_policy: bool = True
     """The completion is the student's own sample. False: it is the reference solution."""
@@ -198,17 +206,6 @@ def describe(rollouts: list[Rollout], texts: list[str], stage: Stage) -> dict:
     return row
 
 
-def reward_rollouts(
-    rollouts: list[Rollout], texts: list[str], reward: Callable, group_size: int
-) -> dict[str, float]:
-    """Set the advantages. A truncated answer earns nothing. Returns two measures for the log."""
-    rewards = []
-    for r, text in zip(rollouts, texts):
-        rewards.append(0.0 if r.truncated else reward(r.example, text))
-    silent = set_advantages(rollouts, rewards, group_size)
-    return {"reward": sum(rewards) / len(rewards), "frac_zero_std": silent}
-
-
 def post_train(
     stage: Stage, out: Path, examples: list[Example], settings: Settings, resume: bool
 ) -> GPT:
@@ -216,12 +213,8 @@ def post_train(
 
     Returns the student. Raises ValueError if the base model is missing or was made otherwise.
     """
-    tokenizer, device, method = read_tokenizer(out), device_of(settings), stage.method
-    path, tokenizer_digest = out / "base.pt", digest(out / "data" / TOKENIZER)
-    base = load(path)
-    require_same_settings(path, base["settings"], settings.of("base"))
-    require_same_inputs(path, base["inputs"], {f"data/{TOKENIZER}": tokenizer_digest})
-    student = load_model(path, device)
+    tokenizer, method = read_tokenizer(out), stage.method
+    student, inputs = load_base(out, settings, device_of(settings))
     teacher = make_teacher(student, settings) if method.uses_teacher else None
     optimizers = [
         torch.optim.AdamW(student.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.0)
@@ -229,25 +222,24 @@ def post_train(
     examples = filter_by_length(
         examples, tokenizer, settings.prompt_room(), stage.student_prompt, stage.teacher_prompt
     )
-    inputs = {"base.pt": base["digest"], f"data/{TOKENIZER}": tokenizer_digest} | stage.inputs
+    inputs |= stage.inputs
     inputs["set of questions"] = digest(e.content() for e in examples)
-
-    def take_step(step: int) -> dict:
-        rollouts = collect_rollouts(student, tokenizer, stage, examples, step, settings)
-        texts = [tokenizer.decode_completion(r.completion_ids) for r in rollouts]
-        row = describe(rollouts, texts, stage)
-        if method.reward:
-            row |= reward_rollouts(rollouts, texts, method.reward, settings.group_size)
-        for _ in range(settings.updates_per_batch):
-            row |= update(method.loss_fn, student, teacher, rollouts, optimizers, settings)
-        if method.uses_teacher:
-            update_teacher(teacher, student, settings)
-        return row
-
     ema = teacher if method.uses_teacher and settings.teacher == "ema" else None
-    state = State(student, optimizers, ema)
+    state, group_size = State(student, optimizers, ema), settings.group_size
     options = dict(warmup=5, inputs=inputs, validate=stage.validate)
-    return train(stage.name, state, take_step, stage.steps, out, settings, resume, **options)
+    with Loop(stage.name, state, stage.steps, out, settings, resume, **options) as loop:
+        for step in loop:
+            rollouts = collect_rollouts(student, tokenizer, stage, examples, step, settings)
+            texts = [tokenizer.decode_completion(r.completion_ids) for r in rollouts]
+            row = describe(rollouts, texts, stage)
+            if method.reward:
+                row |= reward_rollouts(rollouts, texts, method.reward, group_size)
+            for _ in range(settings.updates_per_batch):
+                row |= update(method.loss_fn, student, teacher, rollouts, optimizers, settings)
+            if method.uses_teacher:
+                update_teacher(teacher, student, settings)
+            loop.log(row)
+    return student
 
 
 # --------------------------------------------------------------------------------------- the stages
@@ -374,11 +366,11 @@ def load_teacher_rubrics(
     """
     if context is None or "rubric" not in TEACHER_CONTEXTS[context]:
         return {}
-    path, writer = out / "rubrics.jsonl", None
+    writer = None
     if settings.rubrics == "learned" and (out / "stage1.pt").exists():
         writer = load(out / "stage1.pt")["digest"]
-    rate, seed = settings.rubric_rate, settings.seed
-    return choose_rubrics(settings.rubrics, examples, path, rate, seed, writer)
+    path, rate = out / "rubrics.jsonl", settings.rubric_rate
+    return choose_rubrics(settings.rubrics, examples, path, rate, settings.seed, writer)
 
 
 # --------------------------------------------------------------------------------- the command line

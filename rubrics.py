@@ -128,6 +128,8 @@ class Example:
 
 
 # -------------------------------------------------------------------------------------- the prompts
+Sections = list[tuple[str, str]]  # a prompt before it is encoded: (section, text) pairs
+
 TEACHER_CONTEXTS = {  # what a stage II teacher may see beside the question
     "nothing": (),
     "rubric": ("rubric",),
@@ -144,7 +146,7 @@ def prompt(
     answer: str = "",
     solution: str = "",
     task: str = "solve",
-) -> list[tuple[str, str]]:
+) -> Sections:
     """Every prompt of the project, as (section, text) pairs. A section's name is a special token.
 
     The student's prompt is the question alone. A teacher's has one or two sections more.
@@ -162,7 +164,7 @@ def prompt(
     return sections + [(task, "")]
 
 
-def teacher_prompt(example: Example, context: str, rubric: Rubric | None) -> list[tuple[str, str]]:
+def teacher_prompt(example: Example, context: str, rubric: Rubric | None) -> Sections:
     """The stage II teacher's prompt: the question and what `context` names.
 
     `context` is a key of TEACHER_CONTEXTS; `rubric` is the one that this run teaches from.

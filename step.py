@@ -2,6 +2,7 @@
 
     draw_examples        the questions of a step
     sample_completions   the student's own answers (or rubrics)
+    greedy, validate     likeliest answers, for validation and evaluation
     sft_loss, distillation, policy_gradient_loss        the loss on each of their tokens
     update               divide by the tokens of the whole step, backward, optimizer
 
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from tqdm import tqdm
 
 from data.grammar import correct
@@ -114,6 +116,10 @@ def validate(
 
 
 # --------------------------------------------------------------------------------- the token losses
+# (student, teacher, micro_batch, num_tokens, settings) -> (loss, measures {name: [N]})
+LossFn = Callable[[GPT, GPT | None, list[Rollout], float, Settings], tuple[Tensor, dict]]
+
+
 def completion_hidden(model: GPT, rows: list[tuple[list[int], list[int]]]) -> torch.Tensor:
     """Hidden states [N, n_embd] that predict the N completion tokens of (prompt, completion) rows.
 
@@ -121,20 +127,20 @@ def completion_hidden(model: GPT, rows: list[tuple[list[int], list[int]]]) -> to
     last token is never fed. Padding stands on the right, where causal attention cannot see it.
     """
     device = model.head_weight.device
-    ids = [context + completion[:-1] for context, completion in rows]
+    ids = [prompt_ids + completion_ids[:-1] for prompt_ids, completion_ids in rows]
     longest = max(map(len, ids))
     ids = [row + [0] * (longest - len(row)) for row in ids]
     padded = torch.tensor(ids, device=device)  # [B, T]
     positions = []  # b * T + t of each predicting position
-    for b, (context, completion) in enumerate(rows):
-        first = b * longest + len(context) - 1
-        positions.extend(range(first, first + len(completion)))
+    for b, (prompt_ids, completion_ids) in enumerate(rows):
+        first = b * longest + len(prompt_ids) - 1
+        positions.extend(range(first, first + len(completion_ids)))
     return model(padded, positions=torch.tensor(positions, device=device))  # [N, n_embd]
 
 
 def sft_loss(
     student: GPT, teacher: None, micro_batch: list[Rollout], num_tokens: float, settings: Settings
-):
+) -> tuple[Tensor, dict]:
     """-log p_S(y_t) times the token's weight: stage 0 and supervised distillation."""
     hidden = completion_hidden(
         student, [(r.prompt_ids, r.completion_ids) for r in micro_batch]
@@ -151,7 +157,7 @@ def sft_loss(
 
 def distillation(
     student: GPT, teacher: GPT, micro_batch: list[Rollout], num_tokens: float, settings: Settings
-):
+) -> tuple[Tensor, dict]:
     """D(p_T || p_S), the teacher's and the student's distribution of a token: RCSD, OPSD, stage I.
 
     The teacher reads the same completion after another prompt.
@@ -159,7 +165,9 @@ def distillation(
     rows = [(r.prompt_ids, r.completion_ids) for r in micro_batch]
     teacher_rows = [(r.teacher_prompt_ids, r.completion_ids) for r in micro_batch]
     hidden = completion_hidden(student, rows)  # [N, n_embd]
-    with torch.no_grad():  # after the student: casts that autocast caches here carry no gradient
+    # The student first: autocast caches its casts of weights, and a cast made under no_grad would
+    # cut the student's gradient where both share weights (--teacher live).
+    with torch.no_grad():
         teacher_hidden = completion_hidden(teacher, teacher_rows)  # [N, n_embd]
     loss, stats = distillation_loss(
         hidden,
@@ -184,7 +192,7 @@ def policy_gradient_loss(
     micro_batch: list[Rollout],
     num_tokens: float,
     settings: Settings,
-):
+) -> tuple[Tensor, dict]:
     """The clipped policy gradient: -min(ratio A, clip(ratio, 1 - eps, 1 + eps) A).
 
     ratio = p_S(y_t) / p_old(y_t), where p_old is the student that sampled the completion.
@@ -248,6 +256,17 @@ def set_advantages(rollouts: list[Rollout], rewards: list[float], group_size: in
     return silent * group_size / max(1, len(rollouts))
 
 
+def reward_rollouts(
+    rollouts: list[Rollout], texts: list[str], reward: Callable, group_size: int
+) -> dict[str, float]:
+    """Set the advantages. A truncated answer earns nothing. Returns two measures for the log."""
+    rewards = []
+    for r, text in zip(rollouts, texts):
+        rewards.append(0.0 if r.truncated else reward(r.example, text))
+    silent = set_advantages(rollouts, rewards, group_size)
+    return {"reward": sum(rewards) / len(rewards), "frac_zero_std": silent}
+
+
 # --------------------------------------------------------------------------------------- the update
 MAX_GRAD_NORM = 1.0  # a longer gradient is scaled down to this length
 
@@ -264,7 +283,7 @@ def padded_length(r: Rollout) -> int:
 
 
 def update(
-    loss_fn: Callable,
+    loss_fn: LossFn,
     student: GPT,
     teacher: GPT | None,
     rollouts: list[Rollout],

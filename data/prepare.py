@@ -34,7 +34,7 @@ from data.laws import BY_NAME, CHAINS, FIELDS, LAWS, Law
 from data.mistakes import mistaken
 from data.problems import Problem, draw
 from data.tokenizer import SPECIALS, save_ranks, train_bpe
-from rubrics import GENERIC, Example, Rubric, prompt
+from rubrics import GENERIC, Example, Rubric, Sections, prompt
 
 KINDS = ("one-step", "conversion", "comparison", "two-step")
 KIND_SHARES = (0.45, 0.15, 0.2, 0.2)
@@ -73,7 +73,7 @@ def _kind(rng: random.Random) -> str:
 
 def corpus(
     count: int, exposed: list[Example], exposure_share: float, seed: int
-) -> Iterator[list[tuple[str, str]]]:
+) -> Iterator[Sections]:
     """Yield `count` rows of stage 0: lists of (section, text), the completion last.
 
     A share of the rows, `exposure_share` (0 to 1), are solved questions from `exposed`; MIX has the
@@ -108,12 +108,12 @@ def corpus(
         yield _row(sections, e)
 
 
-def _prompt_without_context(e: Example, rng: random.Random) -> list[tuple[str, str]]:
+def _prompt_without_context(e: Example, rng: random.Random) -> Sections:
     """The prompt that asks for a solution, with the generic rubric in a GENERIC_SHARE of cases."""
     return prompt(e.question, rubric=GENERIC if rng.random() < GENERIC_SHARE else None)
 
 
-def _prompt_with_context(e: Example, rng: random.Random) -> list[tuple[str, str]]:
+def _prompt_with_context(e: Example, rng: random.Random) -> Sections:
     """The prompt that asks for a solution, with one of CONTEXTS beside the question."""
     names, shares = zip(*CONTEXTS)
     context = rng.choices(names, shares)[0]
@@ -125,7 +125,7 @@ def _prompt_with_context(e: Example, rng: random.Random) -> list[tuple[str, str]
     )
 
 
-def _row(sections: list[tuple[str, str]], e: Example) -> list[tuple[str, str]]:
+def _row(sections: Sections, e: Example) -> Sections:
     """The prompt with its completion, a rubric or a solution, as text of the last section."""
     task, _ = sections[-1]
     return sections[:-1] + [(task, e.rubric.text() if task == "write_rubric" else e.solution)]

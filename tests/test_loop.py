@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from tiny import read_log, tiny_model
+from tiny import read_log, run_loop, tiny_model
 from trainer.checkpoints import load
-from trainer.loop import State, train
+from trainer.loop import State
 from trainer.settings import PRESETS, Settings
 
 
@@ -24,7 +24,9 @@ def test_the_learning_rate_rises_stays_and_falls(tmp_path):
         used.append([optimizer.param_groups[0]["lr"] for optimizer in optimizers])
         return {"loss": 0.0, "tokens": 1}
 
-    train("stage2", State(student, optimizers), take_step, 8, tmp_path, Settings(), False, warmup=2)
+    run_loop(
+        "stage2", State(student, optimizers), take_step, 8, tmp_path, Settings(), False, warmup=2
+    )
     factors = [0.5, 1, 1, 1, 1, 0.75, 0.5, 0.25]
     assert used == [[pytest.approx(4 * f), pytest.approx(0.1 * f)] for f in factors]
     assert [row["lr"] for row in read_log(tmp_path / "stage2.jsonl")] == [4 * f for f in factors]
@@ -50,7 +52,7 @@ def test_the_best_of_the_validated_checkpoints_is_kept(tmp_path):
 
         settings = Settings(eval_every=1, save_seconds=0)
         state = State(student, [torch.optim.SGD(student.parameters())])
-        return train(
+        return run_loop(
             "stage2", state, take_step, 4, out, settings, resume, warmup=1, validate=validate
         )
 

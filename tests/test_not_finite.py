@@ -7,8 +7,9 @@ import torch
 
 from model import GPT, GPTConfig
 from step import Rollout, set_advantages, sft_loss, update
+from tiny import run_loop
 from trainer.checkpoints import load
-from trainer.loop import State, train
+from trainer.loop import State
 from trainer.settings import Settings
 
 
@@ -61,7 +62,7 @@ def test_a_run_that_diverges_names_the_step_and_keeps_the_checkpoint(tmp_path):
 
     state = State(student, [torch.optim.SGD(student.parameters())])
     with pytest.raises(ValueError, match="stage2, step 3: loss nan.*--lr.*stage2.pt keeps"):
-        train("stage2", state, take_step, 5, tmp_path, Settings(save_seconds=0), False, warmup=1)
+        run_loop("stage2", state, take_step, 5, tmp_path, Settings(save_seconds=0), False, warmup=1)
     assert load(tmp_path / "stage2.pt")["step"] == 3
     assert len((tmp_path / "stage2.jsonl").read_text().splitlines()) == 3
 
@@ -77,7 +78,7 @@ def test_weights_that_are_not_finite_do_not_replace_a_checkpoint(tmp_path):
 
     state = State(student, [torch.optim.SGD(student.parameters())])
     with pytest.raises(ValueError, match="base, step 2: weights are not finite.*--base-lr"):
-        train("base", state, take_step, 3, tmp_path, Settings(save_seconds=0), False, warmup=1)
+        run_loop("base", state, take_step, 3, tmp_path, Settings(save_seconds=0), False, warmup=1)
     content = load(tmp_path / "base.pt")
     assert content["step"] == 2 and content["model"]["norm.weight"].isfinite().all()
 
@@ -90,7 +91,7 @@ def test_a_run_that_learns_nothing_says_so_once(tmp_path, capsys, norms, said):
         return {"loss": 0.0, "tokens": 1, "grad_norm": norms[step]}
 
     state = State(student, [torch.optim.SGD(student.parameters())])
-    train("stage2", state, take_step, 6, tmp_path, Settings(), False, warmup=1)
+    run_loop("stage2", state, take_step, 6, tmp_path, Settings(), False, warmup=1)
     assert capsys.readouterr().err.count("nothing is learned") == said
 
 

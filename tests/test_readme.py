@@ -97,7 +97,7 @@ def test_its_method_of_ones_own_is_the_mean_of_both_divergences(finished, tmp_pa
         "forward": ["--beta", "0"],
         "reverse": ["--beta", "1"],
         "own": ["--method", "symmetric"],
-        "half": ["--method", "half", "--rubrics", "reference"],
+        "heaviest": ["--method", "heaviest", "--rubrics", "reference"],
         "whole": ["--rubrics", "reference"],
     }.items():
         out = tmp_path / name
@@ -110,7 +110,7 @@ def test_its_method_of_ones_own_is_the_mean_of_both_divergences(finished, tmp_pa
         losses[name] = log[0]["loss"]
     assert losses["own"] == pytest.approx((losses["forward"] + losses["reverse"]) / 2, rel=1e-5)
     assert losses["forward"] != pytest.approx(losses["reverse"], rel=1e-3)
-    assert losses["half"] != losses["whole"]  # this teacher reads another rubric
+    assert losses["heaviest"] != losses["whole"]  # this teacher reads another rubric
 
 
 def test_a_teacher_reads_the_rubric_as_its_method_edits_it(finished, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ import torch
 
 from model import GPT, GPTConfig
 from step import Rollout
+from trainer.loop import Loop
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = dict(
@@ -142,3 +143,11 @@ def random_rollouts(count=9, seed=0, vocab=50, same_context=False):
 def next_logits(model, prompt, completion, t):
     """[V] before token t of the completion: one prefix alone, without padding or a batch."""
     return model(torch.tensor([prompt + completion[:t]]))[0, -1] @ model.head_weight.T
+
+
+def run_loop(stage, state, take_step, *arguments, **options):
+    """A whole stage whose steps are `take_step(step)`, which returns what to log."""
+    with Loop(stage, state, *arguments, **options) as loop:
+        for step in loop:
+            loop.log(take_step(step))
+    return state.student

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -112,79 +112,108 @@ def keep_best(state: State, scores: dict[str, float]) -> None:
         state.best = {"score": score, "step": state.step, "model": model}
 
 
-def train(
-    stage: str,
-    state: State,
-    take_step: Callable[[int], dict],
-    steps: int,
-    out: Path,
-    settings: Settings,
-    resume: bool,
-    *,
-    warmup: int,
-    inputs: dict[str, str] | None = None,
-    validate: Callable[[GPT], dict[str, float]] | None = None,
-) -> GPT:
-    """The one training loop. Returns the student.
+class Loop:
+    """The steps of a stage that are still to do: it sets rates, logs, validates and saves.
 
-    `take_step(step)` learns and returns what to log. The loop sets rates, validates and saves.
+        with Loop("stage2", state, steps, out, settings, resume, warmup=5) as loop:
+            for step in loop:
+                loop.log(update(...))
+
     Everything random in a step comes from (seed, stage, step), so a killed run goes on to the same
     bits. With `validate`, from the student to {name: score}, the run ends with the weights of the
     best mean score, the earliest of equals. `inputs` are the digests of what the run learns from.
-    Raises ValueError for a checkpoint of other settings or inputs, or if one exists and `resume` is False, and
-    when a number of a step is not finite.
+    Raises ValueError for a checkpoint of other settings or inputs, or if one exists and `resume` is
+    False, and when a number of a step is not finite.
     """
-    path, log, rank = out / f"{stage}.pt", out / f"{stage}.jsonl", rank_and_size()[0]
-    wanted, inputs, optimizers = settings.of(stage), inputs or {}, state.optimizers
-    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    if path.exists():
-        if not resume:
-            raise ValueError(
-                f"{path} is there already: pass --resume to go on with it, or another --out"
-            )
-        restore(path, state, wanted, inputs)
-        if state.step == steps:
-            print(f"{stage}: done before, {path}")
-            return state.student
-    if rank == 0:  # forget what was logged after the checkpoint
-        done = log.read_text(encoding="utf-8").split("\n")[: state.step] if state.step else []
-        write_lines(log, done)
-    saved, has_learned = time.monotonic(), state.step > 0
-    bar = tqdm(range(state.step, steps), stage, initial=state.step, total=steps, mininterval=1)
-    with open(log if rank == 0 else os.devnull, "a", encoding="utf-8") as file:
-        for step in bar:
-            began = time.perf_counter()
+
+    def __init__(
+        self,
+        stage: str,
+        state: State,
+        steps: int,
+        out: Path,
+        settings: Settings,
+        resume: bool,
+        *,
+        warmup: int,
+        inputs: dict[str, str] | None = None,
+        validate: Callable[[GPT], dict[str, float]] | None = None,
+    ):
+        self.stage, self.state, self.steps, self.settings = stage, state, steps, settings
+        self.warmup, self.inputs, self.validate = warmup, inputs or {}, validate
+        self.path, self.log_path = out / f"{stage}.pt", out / f"{stage}.jsonl"
+        self.made_with = settings.of(stage)
+        if self.path.exists():
+            if not resume:
+                raise ValueError(
+                    f"{self.path} is there already: pass --resume to go on with it, "
+                    "or another --out"
+                )
+            restore(self.path, state, self.made_with, self.inputs)
+        self.done_before = self.path.exists() and state.step == steps
+        self.has_learned = state.step > 0
+
+    def __enter__(self) -> "Loop":
+        if self.done_before:
+            print(f"{self.stage}: done before, {self.path}")
+            return self
+        is_first = rank_and_size()[0] == 0
+        if is_first:  # forget what was logged after the checkpoint
+            start, log = self.state.step, self.log_path
+            write_lines(log, log.read_text(encoding="utf-8").split("\n")[:start] if start else [])
+        self.file = open(self.log_path if is_first else os.devnull, "a", encoding="utf-8")
+        self.saved = time.monotonic()
+        return self
+
+    def __iter__(self) -> Iterator[int]:
+        start, steps, optimizers = self.state.step, self.steps, self.state.optimizers
+        rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+        self.bar = tqdm(range(start, steps), self.stage, initial=start, total=steps, mininterval=1)
+        for step in self.bar if not self.done_before else ():
+            self.began = time.perf_counter()
             for optimizer, own_rates in zip(optimizers, rates):
                 for group, rate in zip(optimizer.param_groups, own_rates):
-                    group["lr"] = rate * rate_factor(step, steps, warmup)
-            row = {"step": step, "lr": optimizers[0].param_groups[0]["lr"]}
-            try:
-                row |= take_step(step)
-            except FloatingPointError as error:
-                raise ValueError(diverged(stage, step, str(error), path)) from None
-            state.step = step + 1
-            if row.get("grad_norm", 1.0) > 1e-6:
-                has_learned = True
-            elif state.step == min(5, steps) and not has_learned:
-                bar.write(NOTHING_LEARNED.format(stage=stage), file=sys.stderr)
-            seconds = time.perf_counter() - began
-            row["seconds"], row["tokens_per_s"] = seconds, row["tokens"] / seconds
-            row["peak_mb"] = peak_mb(state.student)
-            if validate and (state.step % settings.eval_every == 0 or state.step == steps):
-                scores = validate(state.student)
-                row |= scores
-                keep_best(state, scores)
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            file.flush()
-            bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
-            if time.monotonic() - saved > settings.save_seconds and state.step < steps:
-                checkpoint(path, state, steps, wanted, inputs)
-                saved = time.monotonic()
-    if state.best:
-        state.student.load_state_dict(state.best["model"])
-    checkpoint(path, state, steps, wanted, inputs)
-    wait_for_all()
-    return state.student
+                    group["lr"] = rate * rate_factor(step, steps, self.warmup)
+            yield step
+
+    def log(self, measures: dict) -> None:
+        """End the step: write its line, validate and save when it is time to."""
+        state, steps, every = self.state, self.steps, self.settings.eval_every
+        row = {"step": state.step, "lr": state.optimizers[0].param_groups[0]["lr"]} | measures
+        state.step += 1
+        if row.get("grad_norm", 1.0) > 1e-6:
+            self.has_learned = True
+        elif state.step == min(5, steps) and not self.has_learned:
+            self.bar.write(NOTHING_LEARNED.format(stage=self.stage), file=sys.stderr)
+        seconds = time.perf_counter() - self.began
+        row["seconds"], row["tokens_per_s"] = seconds, row["tokens"] / seconds
+        row["peak_mb"] = peak_mb(state.student)
+        if self.validate and (state.step % every == 0 or state.step == steps):
+            scores = self.validate(state.student)
+            row |= scores
+            keep_best(state, scores)
+        self.file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self.file.flush()
+        self.bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
+        if time.monotonic() - self.saved > self.settings.save_seconds and state.step < steps:
+            self.save()
+            self.saved = time.monotonic()
+
+    def save(self) -> None:
+        checkpoint(self.path, self.state, self.steps, self.made_with, self.inputs)
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if self.done_before:
+            return
+        self.file.close()
+        if isinstance(error, FloatingPointError):
+            what = diverged(self.stage, self.state.step, str(error), self.path)
+            raise ValueError(what) from None
+        if error is None:
+            if self.state.best:
+                self.state.student.load_state_dict(self.state.best["model"])
+            self.save()
+            wait_for_all()
 
 
 def peak_mb(model: GPT) -> int:

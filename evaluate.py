@@ -79,7 +79,7 @@ def answer_all(
     for e, (text, truncated, length) in zip(examples, answers):
         row = {"id": e.id, "group": group_of(e), "kind": e.meta["kind"], "text": text}
         row |= {"truncated": truncated, "correct": correct(text, e.answer)}
-        row |= {"score": grade(e.rubric, text), "length": length}
+        row |= {"score": grade(e, text), "length": length}
         rows.append(row)
     return rows
 

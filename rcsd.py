@@ -100,8 +100,8 @@ def answer_reward(example: Example, text: str) -> float:
 
 
 def rubric_reward(example: Example, text: str) -> float:
-    """The reference rubric's score, from 0 to 1."""
-    return grade(example.rubric, text)
+    """The score under the reference rubric and the reference answer, from 0 to 1."""
+    return grade(example, text)
 
 
 METHODS = {

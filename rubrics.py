@@ -10,7 +10,16 @@ import json
 import re
 from dataclasses import dataclass, field
 
-from data.grammar import answer_line, canonical, final_answer
+from data.grammar import (
+    answer_line,
+    canonical,
+    correct,
+    final_answer,
+    has_unit,
+    shows,
+    states,
+    uses,
+)
 
 CATEGORIES = ("Essential", "Important", "Optional", "Pitfall")
 _DESCRIPTION = re.compile(rf"({'|'.join(CATEGORIES)}): \S")
@@ -48,7 +57,8 @@ class Criterion:
             )
         no_relation = kind == "states" and canonical(wanted) is None
         no_text = kind in ("avoids", "shows") and not wanted
-        if no_relation or no_text:
+        no_answer = kind == "answer" and final_answer(f"Answer: {wanted}") is None
+        if no_relation or no_text or no_answer:
             raise ValueError(f"criterion: check {self.check!r} does not say what it looks for")
 
     @property
@@ -225,33 +235,48 @@ def key_relations(rubric: Rubric) -> set[tuple]:
 
 
 # ------------------------------------------------------------------------------- the machine grader
-CHECKS = ("states", "avoids", "shows", "unit", "answer-line")
+CHECKS = ("states", "avoids", "shows", "unit", "answer-line", "answer")
 
 
 def satisfied(criterion: Criterion, completion: str) -> bool:
     """Run the criterion's check on a completion; True is good (for a pitfall: avoided).
 
-    "states R": a line opens with relation R, factors in any order. "avoids T": the text T does not
-    occur. "shows T; U": T and U occur. "unit U": the final answer has unit U. "answer-line": the
-    last line is the answer. Raises ValueError for a criterion without a check.
+    "states R": a line opens with relation R, in any form. "avoids T": no line uses the operation T.
+    "shows T; U": the quantities T and U occur. "unit U": the final answer is in U. "answer-line":
+    the last line is the answer. "answer A": the final answer has the value A. data/grader_cases.md
+    has cases of each. Raises ValueError for a criterion without a check.
     """
     kind, _, wanted = criterion.check.partition(" ")
     if kind == "states":
-        openings = (" = ".join(line.split(" = ")[:2]) for line in completion.split("\n"))
-        return canonical(wanted) in {canonical(opening) for opening in openings}
+        return states(completion, wanted)
     if kind == "avoids":
-        return wanted not in completion
+        return not uses(completion, wanted)
     if kind == "shows":
-        return all(part in completion for part in wanted.split("; "))
+        return shows(completion, wanted)
     if kind == "unit":
-        return (final_answer(completion) or (0, None))[1] == wanted
+        return has_unit(completion, wanted)
     if kind == "answer-line":
         return answer_line(completion.strip().split("\n")[-1]) is not None
+    if kind == "answer":
+        return correct(completion, wanted)
     raise ValueError(f"criterion {criterion.description!r} has no check that a program can run")
 
 
-def grade(rubric: Rubric, completion: str, rule: str = "rar") -> float:
-    """Score of a completion under a rubric whose criteria all have checks."""
+def grading_rubric(example: Example) -> Rubric:
+    """The example's rubric, and a criterion that no model reads: the final answer is right.
+
+    Without it a wrong answer whose steps look right would have the full score. An answer that is
+    no quantity cannot be checked; then the rubric alone is graded.
+    """
+    if final_answer(f"Answer: {example.answer}") is None:
+        return example.rubric
+    text, check = "Essential: reaches the correct final answer", f"answer {example.answer}"
+    return Rubric((*example.rubric.criteria, Criterion("Answer", text, 5, check)))
+
+
+def grade(example: Example, completion: str, rule: str = "rar") -> float:
+    """Score of a completion under the example's rubric, whose criteria all have checks."""
+    rubric = grading_rubric(example)
     return rubric.score([satisfied(c, completion) for c in rubric.criteria], rule)
 
 

@@ -1,7 +1,14 @@
-"""The grammar of solutions: relations ("a = b × c") and the answer line ("Answer: 12 N")."""
+"""The grammar of solutions: relations ("a = b × c") and the answer line ("Answer: 12 N").
+
+What a text states, uses, shows and answers is read here; units.py reads its quantities and
+algebra.py its relations. Cases with their verdicts stand in grader_cases.md.
+"""
 
 import re
-from fractions import Fraction
+from functools import lru_cache
+
+from data.algebra import Terms, in_signs, law, terms_of
+from data.units import Quantity, is_same, is_same_unit, plain, quantities, quantity
 
 
 def canonical(relation: str) -> tuple | None:
@@ -24,29 +31,166 @@ def canonical(relation: str) -> tuple | None:
     return left, operator, tuple(sorted(terms[operator])), tuple(sorted(terms[inverse]))
 
 
-_ANSWER = re.compile(r"Answer: (-?\d+(?:\.\d+|/\d+)?)(?: (.*))?")
+# ------------------------------------------------------------------------------------------ the answer
+_NAMED = r"(?:the |my )?(?:final )?answer\b"
+_COLON = re.compile(r"\banswer(?: is)?\s*[:=]", re.I)  # wherever it stands, an answer follows
+_OPENING = re.compile(rf"[\s#>*_`-]*(?:so )?{_NAMED}(?: is\b)?\s*[:=]?", re.I)
+_DENIED = re.compile(r"\b(?:wrong|incorrect|not (?:the|my|an))\s*$", re.I)
+_TAKEN_BACK = re.compile(
+    r"\b(?:not|wait|wrong|incorrect|mistaken?|error|sorry|correction|actually|instead|oops)\b"
+    r"|\bno[,.!]|\bshould (?:be|have)\b",
+    re.I,
+)
+_AROUND = " \t.,;!*_`\"'…≈"  # what may stand around an answer
 
 
-def answer_line(line: str) -> re.Match | None:
-    """The match of a line "Answer: NUMBER UNIT" (groups 1 and 2), or None."""
-    return _ANSWER.fullmatch(line.strip())
+def _value(text: str) -> Quantity | None:
+    """The quantity that a text gives as the answer, such as "12 N" or "force = 12 N".
+
+    None if it gives none, or two that differ.
+    """
+    sides = re.split(r"=|\bis\b", plain(text))
+    given = [quantity(side.strip(_AROUND)) for side in sides]
+    if not given[-1] or any(other and not is_same(given[-1], other) for other in given[:-1]):
+        return None
+    return given[-1]
 
 
-def final_answer(text: str) -> tuple[Fraction, str] | None:
-    """The value and unit in the last line such as "Answer: 12 N", or None."""
+def answer_line(line: str) -> Quantity | None:
+    """The quantity of a line "Answer: NUMBER UNIT" with nothing else on it, or None."""
+    match = _OPENING.match(line)
+    return _value(line[match.end() :]) if match else None
+
+
+def final_answer(text: str) -> Quantity | None:
+    """The quantity in the last answer of a text, such as "Answer: 12 N".
+
+    None if there is no answer, if the last one is no quantity, or if words behind it take it back.
+    """
+    behind = ""
     for line in reversed(text.split("\n")):
-        if match := answer_line(line):
-            try:
-                return Fraction(match[1]), (match[2] or "").strip()
-            except (ZeroDivisionError, ValueError):  # "1/0", or more digits than Python converts
+        marks = list(_COLON.finditer(line))
+        if marks or answer_line(line):
+            if _TAKEN_BACK.search(behind) or (marks and _DENIED.search(line[: marks[-1].start()])):
                 return None
+            return _value(line[marks[-1].end() :]) if marks else answer_line(line)
+        behind = line + "\n" + behind
     return None
 
 
 def correct(completion: str, answer: str) -> bool:
-    """Whether the completion's final answer has the value and unit of `answer` ("12 N").
+    """Whether the completion's final answer has the value of `answer` ("12 N"), in whatever unit.
 
     False if `answer` is not a number with or without a unit.
     """
+    given, wanted = final_answer(completion), quantity(plain(answer))
+    return given is not None and wanted is not None and is_same(given, wanted)
+
+
+def has_unit(completion: str, unit: str) -> bool:
+    """Whether the completion's final answer is given in this unit, in whatever spelling."""
     given = final_answer(completion)
-    return given is not None and given == final_answer("Answer: " + answer)
+    return given is not None and is_same_unit(given.unit, plain(unit))
+
+
+# ---------------------------------------------------------------------- what the lines of a text say
+_NUMBERING = re.compile(r"^\s*(?:[-•#>]|\d+[.)])\s+")
+_OPENERS = re.compile(
+    r"^(?:(?:so|then|thus|hence|therefore|and|or|we (?:use|have)|using?),? )+", re.I
+)
+
+
+@lru_cache(maxsize=4096)
+def _sides(line: str) -> tuple[str, ...]:
+    """What a line says to be equal, in signs, without its numbering, label and full stop."""
+    text = _NUMBERING.sub("", plain(line.replace("−", " − ")))
+    sides = [side.strip() for side in in_signs(text).rstrip(" .;,").split("=")]
+    sides[0] = _OPENERS.sub("", sides[0].rpartition(":")[2].strip())
+    return tuple(sides)
+
+
+def states(text: str, relation: str) -> bool:
+    """Whether a line opens with the relation, or with its law solved for another quantity."""
+    lines, wanted = text.split("\n"), canonical(relation)
+    if any(canonical(" = ".join(line.split(" = ")[:2])) == wanted for line in lines):
+        return True
+    wanted = law(*_sides(relation)[:2])
+    if wanted is None or not _may_have(text, wanted):
+        return False
+    openings = (_sides(line)[:2] for line in lines)
+    return any(law(*sides) == wanted for sides in openings if len(sides) == 2)
+
+
+def _may_have(text: str, terms: Terms) -> bool:
+    """Whether the names in an expression occur in a text, which is quicker than to read it."""
+    words = " ".join(text.lower().split())
+    return all(name.lower() in words for factors in terms for name, _ in factors)
+
+
+def shows(text: str, wanted: str) -> bool:
+    """Whether the quantities of "3 kg; 2 min" occur in the text, in whatever unit.
+
+    "= 2 min": a side of an equation is this quantity, in this very unit. What is not a quantity is
+    looked for as whole words.
+    """
+    text = plain(text)
+    for part in wanted.split("; "):
+        is_side = part.startswith("= ")
+        found = quantity(plain(part.removeprefix("= ")))
+        if found is None:
+            if not re.search(rf"(?<!\w){re.escape(plain(part))}(?!\w)", text):
+                return False
+        elif is_side:
+            sides = re.split(r"\n|=|\bis\b|[,;] ", text)
+            given = [q for side in sides if (q := quantity(side.strip(_AROUND)))]
+            if not any(is_same_unit(q.unit, found.unit) and is_same(q, found) for q in given):
+                return False
+        elif not any(is_same(q, found) for q in quantities(text)):
+            return False
+    return True
+
+
+# Words between which an expression may stand in a sentence; what follows a denial is not used.
+_BETWEEN = re.compile(
+    r"=|[,:;?!]|\.(?:\s|$)|\b(?:and|or|so|then|because|since|where|which|that|here|we|i|using?|uses|by"
+    r"|with|from|gives?|have|to|in|for|as|if|but|therefore|thus|hence|now|take|calculate|find)\b",
+    re.I,
+)
+_DENIAL = re.compile(r"\b(?:not|never|don't|without|instead of|rather than)\b", re.I)
+
+
+def uses(text: str, wrong: str) -> bool:
+    """Whether a line of the text uses an operation ("force × time") or a relation ("a = b × c").
+
+    The operation may stand in a larger expression, its parts in any order. A name that is part of a
+    longer name is another quantity.
+    """
+    wrong_sides = _sides(wrong)
+    if len(wrong_sides) > 1:
+        return states(text, wrong)
+    operation = terms_of(wrong_sides[0])
+    if operation is None:
+        return bool(re.search(rf"(?<!\w){re.escape(plain(wrong))}(?!\w)", plain(text)))
+    if not _may_have(text, operation):
+        return False
+    for line in text.split("\n"):
+        for sentence in re.split(r"[.;!?](?:\s|$)", " = ".join(_sides(line))):
+            for part in _BETWEEN.split(_DENIAL.split(sentence)[0]):
+                terms = terms_of(part.strip())
+                if terms and _contains(terms, operation):
+                    return True
+    return False
+
+
+def _contains(terms: Terms, operation: Terms) -> bool:
+    """Whether an expression has the operation in it, other factors and summands left aside.
+
+    "a × c ÷ b" has "a ÷ b" in it, and "c + b − a" has "b − a".
+    """
+    if len(operation) > 1:  # a sum
+        return all(terms.get(key, 0) * x > 0 for key, x in operation.items())
+    ((factors, _),) = operation.items()
+    for powers in map(dict, terms):
+        if all(powers.get(name, 0) * power > 0 for name, power in factors):
+            return True
+    return False

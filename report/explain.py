@@ -272,7 +272,7 @@ def pick_answers(run: Run, example: Example, samples: list) -> tuple[dict[bool, 
     for completion in samples:
         text = run.tokenizer.decode(completion.ids[:-1])
         right = not completion.truncated and correct(text, example.answer)
-        score = grade(example.rubric, text) if right and example.rubric else 0.0
+        score = grade(example, text) if right and example.rubric else 0.0
         if right not in answers or score > best_score:
             answers[right] = completion.ids
             best_score = max(score, best_score)

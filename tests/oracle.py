@@ -133,7 +133,8 @@ def true_steps(p, text):
         values = {evaluate(part) for part in numeric}
         assert len(values) <= 1, line
         segments += len(numeric)
-    value, unit = final_answer(text)
+    given = final_answer(text)
+    value, unit = given.value, given.unit
     assert lines[-1].startswith("Answer: ") and evaluate(lines[-2].split(" = ")[-1]) == value
     assert unit == ("times" if p.kind == "comparison" else p.units[p.target])
     return segments

@@ -9,7 +9,7 @@ from math import isclose
 import pytest
 
 import data.invented as invented_module
-from data.generate import question, rubric, solution
+from data.generate import example, question, solution
 from data.grammar import canonical, correct, final_answer
 from data.invented import invented, invented_law
 from data.laws import BY_NAME, CHAINS, LAWS, Law
@@ -102,12 +102,14 @@ def test_solutions_state_the_law_and_only_the_law(many):
 
 def test_the_reference_solution_meets_every_criterion_and_a_wrong_one_does_not(many):
     rng = random.Random(3)
-    for _, e in many:
-        assert grade(e.rubric, e.solution) == 1, e
+    for p, e in many:
+        assert grade(e, e.solution) == 1, e
         wrong = corrupted_solution(e.solution, rng)
-        assert correct(wrong, e.answer) and grade(e.rubric, wrong) < 1, wrong
+        assert correct(wrong, e.answer) and grade(e, wrong) < 1, wrong
         no_unit = re.sub(r"(Answer: [\d/]+).*", r"\1", e.solution)
-        assert not correct(no_unit, e.answer) and grade(e.rubric, no_unit) < 1
+        needs_unit = p.kind != "comparison" and p.units[p.target] != "m²/m²"
+        assert correct(no_unit, e.answer) == (not needs_unit)
+        assert (grade(e, no_unit) < 1) == needs_unit
 
 
 def test_rubrics_have_3_to_7_criteria_an_essential_relation_and_never_the_answer(many):
@@ -181,8 +183,12 @@ def test_comparisons_by_plugging_in_numbers():
         for _ in range(200):
             middle = (low * high) ** 0.5
             low, high = (middle, high) if (gap(middle) < 0) == rises else (low, middle)
-        value, unit = final_answer(solution(p))
-        assert unit == "times" and isclose(low, value, rel_tol=1e-9), (p.law, p.target, p.change)
+        given = final_answer(solution(p))
+        assert given.unit == "times" and isclose(low, given.value, rel_tol=1e-9), (
+            p.law,
+            p.target,
+            p.change,
+        )
         text = question(p, rng)
         said = {
             2: ("doubled", "made 2 times as large"),
@@ -234,4 +240,5 @@ def test_no_pitfall_is_in_the_reference_solution_by_the_accident_of_a_longer_nam
     values, rng = dict(zip(units_of(law), (24, 2, 3, 4))), random.Random(0)
     for _ in range(300):
         problem = one_step(law, values, law.scenes[0], rng)
-        assert grade(rubric(problem, rng), solution(problem)) == 1
+        e = example(problem, rng, "")
+        assert grade(e, e.solution) == 1

@@ -1,5 +1,6 @@
 """Rubrics: scores by hand, prompts, the two parsers, the machine grader."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -279,84 +280,20 @@ def test_key_relations_come_from_essential_criteria_only():
         ("Answer: 7", (7, "")),
         ("Answer: 3  kg m ", (3, "kg m")),
         ("Answer: 1 N\nAnswer: 2 N\nthat is all", (2, "N")),
-        ("Answer: 12 N\nAnswer: many", (12, "N")),
-        ("", None),
-        ("12 N", None),
-        ("Answer:12 N", None),
-        ("Answer: N", None),
-        ("The Answer: 12 N", None),
-        ("Answer: 12N", None),
+        ("Answer: 12 N\nAnswer: many", None),
         ("Answer: 1.5/3 N", None),
-        ("Answer: 1/0 N", None),
-        ("Answer: 1/ N", None),
-        ("Answer: 1. N", None),
-        ("Answer: 1e5 N", None),
         ("Answer: " + "9" * 5000 + " N", None),
-        ("answer: 12 N", None),
+        ("Answer: 1" + "0" * 5000 + "/3 N", None),
+        ("Answer: 2e999 N", (2 * 10**999, "N")),
     ],
 )
 def test_final_answer(text, expected):
-    assert final_answer(text) == expected
+    given = final_answer(text)
+    assert (given and (given.value, given.unit)) == expected
 
 
-def test_correct_compares_value_and_unit():
-    assert (
-        correct(GOOD, "12 N")
-        and correct("Answer: 12.0 N", "12 N")
-        and correct("Answer: 2/6 times", "1/3 times")
-    )
-    assert not correct("Answer: 13 N", "12 N") and not correct("Answer: 12 J", "12 N")
-    assert (
-        not correct("Answer: 12", "12 N")
-        and not correct("12 N", "12 N")
-        and not correct("", "12 N")
-    )
-    assert not correct("Answer: (c)", "(c)") and not correct(
-        "", ""
-    )  # no number: never correct, None == None is not
-
-
-@pytest.mark.parametrize(
-    "check, met, missed",
-    [
-        (
-            "states force = mass × acceleration",
-            ["force = acceleration × mass", "First:\n force = mass × acceleration = 12"],
-            [
-                "force = mass + acceleration",
-                "force = mass ÷ acceleration",
-                "so force = mass × acceleration",
-                "",
-                "12 = force",
-                "force = 12 N = mass × acceleration",
-            ],
-        ),
-        (
-            "states v = √(2 × E ÷ m)",
-            ["v = √(2 × E ÷ m) = √(4 m²/s²) = 2 m/s"],
-            ["v = √(E ÷ m)", "v = 2 × E ÷ m"],
-        ),
-        ("states E = ½ × m × v²", ["E = m × v² × ½ = 8 J"], ["E = m × v²", "E = ½ × m × v"]),
-        ("states d = a − b", ["d = a − b = 3"], ["d = b − a", "d = a + b", "d = a ÷ b"]),
-        (
-            "avoids mass ÷ acceleration",
-            ["", "mass × acceleration"],
-            ["force = mass ÷ acceleration"],
-        ),
-        ("shows 3 kg; 4 m/s²", ["4 m/s² × 3 kg"], ["3 kg", "4 m/s²", "", "3 kg; 4 m/s"]),
-        ("unit N", ["Answer: 9 N"], ["Answer: 12 N·m", "Answer: 12", "12 N", ""]),
-        ("unit ", ["Answer: 9"], ["Answer: 9 N", "9", ""]),
-        (
-            "answer-line",
-            ["x\nAnswer: 1/2 N\n", "x\n  Answer: 12 N"],
-            ["Answer: 12 N\nso there", "x", "", "Answer: many"],
-        ),
-    ],
-)
-def test_satisfied(check, met, missed):
-    criterion = Criterion("", "Essential: x", 1, check)
-    assert [text for text in met if not satisfied(criterion, text)] == []
-    assert [text for text in missed if satisfied(criterion, text)] == []
+def test_without_a_number_nothing_is_correct():
+    assert not correct("Answer: (c)", "(c)") and not correct("", "") and not correct("Answer:", "")
 
 
 def test_a_criterion_without_a_check_cannot_be_graded():
@@ -368,12 +305,25 @@ def test_a_criterion_without_a_check_cannot_be_graded():
     "completion, rar, healthbench",
     [
         (GOOD, 1, 1),
-        ("force = acceleration × mass = 4 m/s² × 3 kg = 12 J\nAnswer: 12 J", 11 / 14, 9 / 12),
-        ("force = mass ÷ acceleration = 3 kg ÷ 4 m/s²\nAnswer: 3/4 N", 7 / 14, 5 / 12),
-        ("mass ÷ acceleration", 0, -2 / 12),
-        ("", 2 / 14, 0),
+        (GOOD.replace("Answer: 12", "Answer: 13"), 14 / 19, 12 / 17),
+        ("force = acceleration × mass = 4 m/s² × 3 kg = 12 J\nAnswer: 12 J", 11 / 19, 9 / 17),
+        ("force = mass ÷ acceleration = 3 kg ÷ 4 m/s²\nAnswer: 3/4 N", 7 / 19, 5 / 17),
+        ("mass ÷ acceleration", 0, -2 / 17),
+        ("", 2 / 19, 0),
     ],
 )
 def test_grade(completion, rar, healthbench):
-    assert grade(FORCE, completion) == pytest.approx(rar)
-    assert grade(FORCE, completion, "healthbench") == pytest.approx(healthbench)
+    assert grade(EXAMPLE, completion) == pytest.approx(rar)
+    assert grade(EXAMPLE, completion, "healthbench") == pytest.approx(healthbench)
+
+
+def test_an_answer_that_is_no_quantity_is_left_to_the_rubric():
+    for answer in ("", "(c)", "it doubles"):
+        assert grade(replace(EXAMPLE, answer=answer), "") == pytest.approx(2 / 14)
+
+
+def test_no_model_reads_the_criterion_of_the_answer():
+    grade(EXAMPLE, GOOD)
+    read = str([teacher_prompt(EXAMPLE, context, FORCE) for context in ("nothing", "rubric")])
+    assert "12 N" not in read and "final answer" not in read
+    assert "12 N" not in str(EXAMPLE.rubric)

@@ -57,7 +57,7 @@ def test_a_wrong_relation_is_never_the_right_one(many):
             key_relations(noisy)
         ) == len(right)
         assert [c.weight for c in noisy.criteria] == [c.weight for c in e.rubric.criteria]
-        assert grade(noisy, e.solution) < 1
+        assert grade(replace(e, rubric=noisy), e.solution) < 1
         key = next(c for c, old in zip(noisy.criteria, e.rubric.criteria) if c != old)
         assert canonical(key.check.removeprefix("states ")) in key_relations(
             noisy
@@ -101,7 +101,7 @@ def test_corrupted_at_a_rate_and_seed(corpus, what):
     for a, b in zip(examples, corrupt(examples, what, 1, 0)):
         sizes = len(a.rubric.criteria), len(b.rubric.criteria)
         assert {
-            "solution": grade(a.rubric, b.solution) < 1 and correct(b.solution, a.answer),
+            "solution": grade(a, b.solution) < 1 and correct(b.solution, a.answer),
             "noisy": key_relations(b.rubric) - key_relations(a.rubric) != set()
             and sizes[0] == sizes[1],
             "reduced": sizes[1] == sizes[0] // 2

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from base import run_base, run_data
+from data.files import write_lines
 from data.grammar import correct
 from data.load import load_examples
 from data.tokenizer import Tokenizer, encode, read_tokenizer
@@ -43,18 +44,25 @@ def measure(
     rubrics: dict[str, Rubric] | None = None,
     solutions: bool = False,
 ) -> dict:
-    """Test a model on greedy answers: {"correct", "score", "length"}, each by test set.
+    """Test a model on greedy answers: {"correct", "score", "length", "answers"}, each by test set.
 
     "correct" has a 1 or 0 for each question, "score" the mean rubric score (0 to 1), "length" the
-    mean number of tokens. The model also sees `rubrics`, by question id, or the solutions.
+    mean number of tokens, "answers" the texts. The model also sees `rubrics`, by question id, or
+    the solutions.
     """
-    result = {"correct": {}, "score": {}, "length": {}}
+    result = {"correct": {}, "score": {}, "length": {}, "answers": {}}
     for name, examples in sets.items():
         rows = answer_all(model, tokenizer, examples, settings, rubrics, solutions=solutions)
         result["correct"][name] = "".join("1" if row["correct"] else "0" for row in rows)
         result["score"][name] = sum(row["score"] for row in rows) / len(rows)
         result["length"][name] = sum(row["length"] for row in rows) / len(rows)
+        result["answers"][name] = [row["text"] for row in rows]
     return result
+
+
+def answers_path(seed_folder: Path, run: str) -> Path:
+    """The file with a run's answers to the test questions, {test set: texts}."""
+    return seed_folder / "answers" / f"{run}.json"
 
 
 def key_share(
@@ -219,5 +227,10 @@ def work(folder: Path, job: Job, preset: dict, threads: int) -> list[dict]:
                 lines = prepare_seed(folder, made)
             else:
                 lines = train_run(folder, job.name, Settings(**job.settings), made)
+    for line in lines:  # a line has the name of the file, which regrade.py reads
+        path = answers_path(folder, line["run"])
+        path.parent.mkdir(exist_ok=True)
+        write_lines(path, [json.dumps(line["answers"], ensure_ascii=False)])
+        line["answers"] = line["run"]
     machine = f"{platform.machine()}, {device_of(made)}, torch {torch.__version__}"
     return [{**line, "seed": job.seed, **job.facts, "machine": machine} for line in lines]

@@ -2,11 +2,14 @@
 does nothing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from rcsd import METHODS
+from study.jobs import SETS
+from study.regrade import main, regrade
 from study.runs import FULL, QUICK, RUNS, TABLES, Plan, Run
 from study.sweep import Study
 from trainer.settings import Settings
@@ -98,6 +101,30 @@ def test_a_line_says_what_was_measured(finished):
         if line["steps"]:
             assert [point[0] for point in line["curve"]] == [1, 2] and line["kept"] in (1, 2)
             assert (line["sampled_tokens"] > 0) == (line["flags"].get("method") != "sft")
+
+
+def test_the_stored_answers_are_graded_again(finished, tmp_path, monkeypatch):
+    out = tmp_path / "study"
+    shutil.copytree(finished, out)
+    graded = lines(finished)
+    write(out, [{**line, "correct": dict.fromkeys(SETS, "1" * 24)} for line in graded])
+    assert regrade(out) == (len(graded), 0)
+    assert sorted(map(str, lines(out))) == sorted(map(str, graded))
+    monkeypatch.setattr("study.regrade.correct", lambda text, answer: True)
+    assert regrade(out) == (len(graded), 0)
+    assert all(set("".join(line["correct"].values())) == {"1"} for line in lines(out))
+
+    old = [{name: x for name, x in line.items() if name != "answers"} for line in graded[:2]]
+    write(out, old + graded[2:])
+    assert regrade(out) == (len(graded) - 2, 2)
+    assert all(line in lines(out) for line in old)
+    (out / "seed0" / "answers" / "base.json").write_text('{"known": []}')
+    write(out, graded)
+    assert main(["--out", str(out)]) == 2 and lines(out) == graded
+
+
+def write(out, rows):
+    (out / "runs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def test_a_second_call_trains_nothing_and_a_changed_row_is_trained_again(finished):

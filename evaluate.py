@@ -4,7 +4,7 @@
     python evaluate.py --summary out/cpu out/seed1 out/seed2    # mean and spread of several seeds
     python evaluate.py explain --question "..." --rubric FILE   # which criterion moves which token
 
-Accuracy is exact: value and unit of the "Answer:" line. The teacher is the base model with a rubric
+Accuracy is exact: the value of the final answer, with its unit. The teacher is the base model with a rubric
 in its context: what it gets right is the ceiling of what a fixed teacher can teach. The student
 answers with no rubric in sight.
 """
@@ -67,7 +67,7 @@ def answer_all(
     """Greedy answers, a dict each: id, group, kind, text, correct, score, truncated, length.
 
     `rubrics` (by question id) puts a rubric into the context, `solutions` the reference solution.
-    `score` is the reference rubric's RaR score, `length` is in tokens.
+    `score` is the RaR score under the reference rubric and answer, `length` is in tokens.
     """
     prompts = []
     for e in examples:

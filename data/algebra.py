@@ -10,7 +10,8 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import product
 
-# An expression as a sum: {((name, power), ...): coefficient}. "½ × m × v²" is {(m, 1), (v, 2)}: ½.
+# An expression as a sum: {((name, power), ...): coefficient}. "½ × m × v² ÷ t" is
+# {(("m", 1), ("v", 2), ("÷t", 1)): ½}: what stands below the line is marked, and nothing cancels.
 Terms = dict[tuple[tuple[str, int], ...], Fraction]
 
 _WORDS = (  # (what people write, the sign that the data has)
@@ -66,7 +67,20 @@ def _inverse(terms: Terms) -> Terms:
     if len(terms) != 1:
         raise ValueError("expression: divided by a sum or by 0")
     ((key, x),) = terms.items()
-    return {tuple((name, -power) for name, power in key): 1 / x}
+    turned = ((name[1:] if name[0] == "÷" else "÷" + name, power) for name, power in key)
+    return {tuple(sorted(turned)): 1 / x}
+
+
+def _cancelled(terms: Terms) -> Terms:
+    """The same with negative powers for what stands below the line."""
+    made = {(): Fraction(0)}
+    for key, x in terms.items():
+        powers = Counter()
+        for name, power in key:
+            powers[name.removeprefix("÷")] += -power if name[0] == "÷" else power
+        factors = tuple(sorted((name, power) for name, power in powers.items() if power))
+        made[factors] = made.get(factors, 0) + x
+    return _without_zeros(made)
 
 
 class Reader:
@@ -129,7 +143,7 @@ class Reader:
 
 @lru_cache(maxsize=4096)
 def terms_of(expression: str) -> Terms | None:
-    """The expression as a sum, after `in_signs`; None if it is none."""
+    """The expression as it is written, after `in_signs`; None if it is none."""
     try:
         reader = Reader(expression)
         terms = reader.sum()
@@ -152,6 +166,7 @@ def law(left: str, right: str) -> Terms | None:
     if one is None or other is None:
         return None
     try:
+        one, other = _cancelled(one), _cancelled(other)
         terms = _sum(_product(one, one) if squared else one, other, -1)
     except ValueError:
         return None

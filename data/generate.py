@@ -191,7 +191,8 @@ def _optional_criteria(p: Problem, rng: random.Random) -> list[Criterion]:
     criteria.append(Criterion("Form", text, 1, "answer-line"))
 
     does, shows = _wrong_operation(p.forms[-1], rng)
-    # One name may start with another: "pressure ÷ heat" occurs in "pressure ÷ heating power".
+    # One name may start with another: "pressure ÷ heat" occurs in "pressure ÷ heating power". The
+    # grader reads whole names, a person may not.
     while shows in solution(p):
         does, shows = _wrong_operation(p.forms[-1], rng)
     text = f"Pitfall: does not {does}"

@@ -37,8 +37,8 @@ _COLON = re.compile(r"\banswer(?: is)?\s*[:=]", re.I)  # wherever it stands, an 
 _OPENING = re.compile(rf"[\s#>*_`-]*(?:so )?{_NAMED}(?: is\b)?\s*[:=]?", re.I)
 _DENIED = re.compile(r"\b(?:wrong|incorrect|not (?:the|my|an))\s*$", re.I)
 _TAKEN_BACK = re.compile(
-    r"\b(?:not|wait|wrong|incorrect|mistaken?|error|sorry|correction|actually|instead|oops)\b"
-    r"|\bno[,.!]|\bshould (?:be|have)\b",
+    r"\b(?:wait|wrong|incorrect|mistaken?|error|sorry|correction|actually|instead|oops)\b"
+    r"|\bno[,.!]|\bnot (?:right|correct|true|the answer|[\d-])|\bshould (?:be|have)\b",
     re.I,
 )
 _AROUND = " \t.,;!*_`\"'…≈"  # what may stand around an answer
@@ -109,6 +109,9 @@ def _sides(line: str) -> tuple[str, ...]:
     return tuple(sides)
 
 
+_CLAUSE = re.compile(r"[,;]| (?:so|where|because|since|and|with|which) ")
+
+
 def states(text: str, relation: str) -> bool:
     """Whether a line opens with the relation, or with its law solved for another quantity."""
     lines, wanted = text.split("\n"), canonical(relation)
@@ -117,14 +120,17 @@ def states(text: str, relation: str) -> bool:
     wanted = law(*_sides(relation)[:2])
     if wanted is None or not _may_have(text, wanted):
         return False
-    openings = (_sides(line)[:2] for line in lines)
-    return any(law(*sides) == wanted for sides in openings if len(sides) == 2)
+    for line in lines:
+        sides = _sides(line)
+        if len(sides) > 1 and law(sides[0], _CLAUSE.split(sides[1])[0].strip()) == wanted:
+            return True
+    return False
 
 
 def _may_have(text: str, terms: Terms) -> bool:
     """Whether the names in an expression occur in a text, which is quicker than to read it."""
     words = " ".join(text.lower().split())
-    return all(name.lower() in words for factors in terms for name, _ in factors)
+    return all(name.lower().strip("÷") in words for factors in terms for name, _ in factors)
 
 
 def shows(text: str, wanted: str) -> bool:
@@ -150,6 +156,12 @@ def shows(text: str, wanted: str) -> bool:
     return True
 
 
+_PROSE = (  # (an operation in words, in signs)
+    (re.compile(r"\bmultipl(?:y|ied|ying) (.+?) (?:by|with) ", re.I), r"\1 × "),
+    (re.compile(r"\bdivid(?:e|ed|ing) (.+?) by ", re.I), r"\1 ÷ "),
+    (re.compile(r"\badd(?:ed|ing)? (.+?) to ", re.I), r"\1 + "),
+    (re.compile(r"\bsubtract(?:ed|ing)? (.+?) from (.+?)(?=[.,;:=]|$)", re.I), r"\2 − \1"),
+)
 # Words between which an expression may stand in a sentence; what follows a denial is not used.
 _BETWEEN = re.compile(
     r"=|[,:;?!]|\.(?:\s|$)|\b(?:and|or|so|then|because|since|where|which|that|here|we|i|using?|uses|by"
@@ -174,7 +186,10 @@ def uses(text: str, wrong: str) -> bool:
     if not _may_have(text, operation):
         return False
     for line in text.split("\n"):
-        for sentence in re.split(r"[.;!?](?:\s|$)", " = ".join(_sides(line))):
+        line = " = ".join(_sides(line))
+        for pattern, signs in _PROSE:
+            line = pattern.sub(signs, line)
+        for sentence in re.split(r"[.;!?](?:\s|$)", line):
             for part in _BETWEEN.split(_DENIAL.split(sentence)[0]):
                 terms = terms_of(part.strip())
                 if terms and _contains(terms, operation):
@@ -190,7 +205,4 @@ def _contains(terms: Terms, operation: Terms) -> bool:
     if len(operation) > 1:  # a sum
         return all(terms.get(key, 0) * x > 0 for key, x in operation.items())
     ((factors, _),) = operation.items()
-    for powers in map(dict, terms):
-        if all(powers.get(name, 0) * power > 0 for name, power in factors):
-            return True
-    return False
+    return any(all(name in dict(key) for name, _ in factors) for key in terms)

@@ -6,9 +6,11 @@ a unit of its own, equal only to itself.
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import product
 
 UNITS = {  # symbol: (size, in these units); an empty text: a unit of its own, or a pure number
     **dict.fromkeys(("m", "s", "kg", "A", "K", "mol"), (1, "")),
@@ -31,8 +33,18 @@ UNITS = {  # symbol: (size, in these units); an empty text: a unit of its own, o
     "V": (1, "W/A"),
     "Ω": (1, "V/A"),
     "F": (1, "C/V"),
+    "l": (1, "L"),
     **{word + "s": (1, word) for word in ("animal", "breath", "year", "day")},
 }
+NAMES = {  # in full, in the plural, and with these prefixes
+    **{"metre": "m", "meter": "m", "second": "s", "minute": "min", "hour": "h", "gram": "g"},
+    **{"newton": "N", "joule": "J", "watt": "W", "pascal": "Pa", "hertz": "Hz", "litre": "L"},
+    **{"liter": "L", "ampere": "A", "amp": "A", "volt": "V", "ohm": "Ω", "coulomb": "C"},
+    **{"farad": "F", "kelvin": "K", "mole": "mol"},
+}
+NAMED_PREFIXES = {"": "", "kilo": "k", "centi": "c", "milli": "m", "micro": "µ", "nano": "n"}
+for (long, short), (name, symbol) in product(NAMED_PREFIXES.items(), NAMES.items()):
+    UNITS |= {long + name: (1, short + symbol), long + name + "s": (1, short + symbol)}
 PREFIXES = {"G": 9, "M": 6, "k": 3, "d": -1, "c": -2, "m": -3, "µ": -6, "n": -9}  # powers of ten
 PREFIXED = (
     "m",
@@ -85,16 +97,11 @@ _SYMBOL = r"[A-Za-zµΩ°%]+"
 _TOKEN = re.compile(rf"\s*(?:({_SYMBOL}){_POWER}|([·*/()]))")
 
 
-@lru_cache(maxsize=4096)
-def parse_unit(text: str) -> Unit | None:
-    """The size and the powers of a unit, equal for equal units; None if the text is not a unit.
-
-    Read from the left: "a/b·c" has c above the line, "a/(b·c)" below it. "" is a pure number.
-    """
+def _powers(text: str) -> Counter | None:
+    """The symbols of a unit with their powers; None if the text is not a unit."""
     text = re.sub(r"^(?:per |1/)", "/", text.strip()).replace(" per ", "/")
-    size, powers, place = Fraction(1), Counter(), 0
+    powers, place = Counter(), 0
     signs, sign = [1], 1  # of each open bracket; of the next factor
-    unknown = False
     while place < len(text):
         token = _TOKEN.match(text, place)
         if not token:
@@ -103,12 +110,7 @@ def parse_unit(text: str) -> Unit | None:
         symbol, mark = token[1], token[5]
         if symbol:
             power = token[2] or token[3] or (token[4] or "1").translate(_SUPERSCRIPTS)
-            power = int(power) * sign * signs[-1]
-            one, parts = _symbol(symbol)
-            size *= one**power
-            for name, p in parts:
-                powers[name] += p * power
-            unknown |= parts == ((symbol, 1),) and symbol not in UNITS
+            powers[symbol] += int(power) * sign * signs[-1]
             sign = 1
         elif mark == "/":
             sign = -1
@@ -121,9 +123,30 @@ def parse_unit(text: str) -> Unit | None:
             signs.pop()
     if len(signs) > 1 or sign < 0:
         return None
-    if unknown and " " in text:  # words, such as "light years", not a product of units
-        return (Fraction(1), ((text, 1),)) if text.count(" ") < 3 else None
-    return size, tuple(sorted((name, p) for name, p in powers.items() if p))
+    if " " in text and any(_symbol(name) == (1, ((name, 1),)) for name in powers.keys() - UNITS):
+        return Counter([text]) if text.count(" ") < 3 else None  # words, such as "light years"
+    return powers
+
+
+def _in_base(powers: Iterable[tuple[str, int]]) -> Unit:
+    """The unit that is the product of these."""
+    size, base = Fraction(1), Counter()
+    for symbol, power in powers:
+        one, parts = _symbol(symbol)
+        size *= one**power
+        for name, p in parts:
+            base[name] += p * power
+    return size, tuple(sorted((name, p) for name, p in base.items() if p))
+
+
+@lru_cache(maxsize=4096)
+def parse_unit(text: str) -> Unit | None:
+    """The size and the powers of a unit, equal for equal units; None if the text is not a unit.
+
+    Read from the left: "a/b·c" has c above the line, "a/(b·c)" below it. "" is a pure number.
+    """
+    powers = _powers(text)
+    return None if powers is None else _in_base(powers.items())
 
 
 @lru_cache(maxsize=4096)
@@ -198,8 +221,22 @@ def quantities(text: str) -> list[Quantity]:
 
 
 def is_same_unit(one: str, other: str) -> bool:
-    """Whether two units are one, in whatever spelling: "m/s²" and "m·s^-2", but not "m" and "cm"."""
-    return parse_unit(one) == parse_unit(other)
+    """Whether two units are one unit, in whatever spelling.
+
+    "m/s²" and "m·s^-2" are, but not "m" and "cm", and not "g/L" and "kg/m³", which are equal.
+    """
+    return _spelled(one) == _spelled(other) is not None
+
+
+def _spelled(text: str) -> Counter | None:
+    """The powers of a unit's symbols, with the symbol for a name or plural."""
+    powers, made = _powers(text), Counter()
+    for symbol, power in powers.items() if powers is not None else ():
+        size, short = UNITS.get(symbol, (0, ""))
+        is_other_name = size == 1 and symbol.isalpha() and short.isalpha()
+        made[short if is_other_name else symbol] += power
+    del made["times"]
+    return None if powers is None else Counter({name: p for name, p in made.items() if p})
 
 
 def is_same(given: Quantity, wanted: Quantity) -> bool:

@@ -83,7 +83,7 @@ def correct(completion: str, answer: str) -> bool:
 
     False if `answer` is not a number with or without a unit.
     """
-    given, wanted = final_answer(completion), quantity(plain(answer))
+    given, wanted = final_answer(completion), _value(answer)
     return given is not None and wanted is not None and is_same(given, wanted)
 
 

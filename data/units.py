@@ -46,25 +46,7 @@ NAMED_PREFIXES = {"": "", "kilo": "k", "centi": "c", "milli": "m", "micro": "µ"
 for (long, short), (name, symbol) in product(NAMED_PREFIXES.items(), NAMES.items()):
     UNITS |= {long + name: (1, short + symbol), long + name + "s": (1, short + symbol)}
 PREFIXES = {"G": 9, "M": 6, "k": 3, "d": -1, "c": -2, "m": -3, "µ": -6, "n": -9}  # powers of ten
-PREFIXED = (
-    "m",
-    "s",
-    "g",
-    "A",
-    "K",
-    "mol",
-    "L",
-    "Hz",
-    "N",
-    "J",
-    "W",
-    "Pa",
-    "bar",
-    "C",
-    "V",
-    "Ω",
-    "F",
-)
+PREFIXED = set("m s g A K mol L l Hz N J W Pa bar C V Ω F".split())
 
 Unit = tuple[Fraction, tuple[tuple[str, int], ...]]  # (size, powers of units of their own)
 

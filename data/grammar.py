@@ -34,10 +34,12 @@ def canonical(relation: str) -> tuple | None:
 # ------------------------------------------------------------------------------------------ the answer
 _NAMED = r"(?:the |my )?(?:final )?answer\b"
 _COLON = re.compile(r"\banswer(?: is)?\s*[:=]", re.I)  # wherever it stands, an answer follows
-_OPENING = re.compile(rf"[\s#>*_`-]*(?:so )?{_NAMED}(?: is\b)?\s*[:=]?", re.I)
+_OPENING = re.compile(
+    rf"[\s#>*_`-]*(?:(?:so|thus|hence|then|therefore),? )?{_NAMED}(?: is\b)?\s*[:=]?", re.I
+)
 _DENIED = re.compile(r"\b(?:wrong|incorrect|not (?:the|my|an))\s*$", re.I)
 _TAKEN_BACK = re.compile(
-    r"\b(?:wait|wrong|incorrect|mistaken?|error|sorry|correction|actually|instead|oops)\b"
+    r"\b(?:wait|wrong|incorrect|mistaken?|error|sorry|correction|actually|instead|oops|i mean)\b"
     r"|\bno[,.!]|\bnot (?:right|correct|true|the answer|[\d-])|\bshould (?:be|have)\b",
     re.I,
 )
@@ -58,6 +60,7 @@ def _value(text: str) -> Quantity | None:
 
 def answer_line(line: str) -> Quantity | None:
     """The quantity of a line "Answer: NUMBER UNIT" with nothing else on it, or None."""
+    line = plain(line)
     match = _OPENING.match(line)
     return _value(line[match.end() :]) if match else None
 
@@ -65,16 +68,25 @@ def answer_line(line: str) -> Quantity | None:
 def final_answer(text: str) -> Quantity | None:
     """The quantity in the last answer of a text, such as "Answer: 12 N".
 
-    None if there is no answer, if the last one is no quantity, or if words behind it take it back.
+    None if there is no answer, if the last one is no quantity, or if what stands behind takes it
+    back, in words or with another quantity.
     """
-    behind = ""
+    behind = []
     for line in reversed(text.split("\n")):
+        line = plain(line)
         marks = list(_COLON.finditer(line))
         if marks or answer_line(line):
-            if _TAKEN_BACK.search(behind) or (marks and _DENIED.search(line[: marks[-1].start()])):
+            given = _value(line[marks[-1].end() :]) if marks else answer_line(line)
+            if marks and _DENIED.search(line[: marks[-1].start()]):
                 return None
-            return _value(line[marks[-1].end() :]) if marks else answer_line(line)
-        behind = line + "\n" + behind
+            if marks and not line[marks[-1].end() :].strip(_AROUND) and behind:
+                given = _value(behind.pop())  # on the next line
+            others = filter(None, (quantity(other.strip(_AROUND)) for other in behind))
+            if not given or any(not is_same(given, other) for other in others):
+                return None
+            return None if any(_TAKEN_BACK.search(other) for other in behind) else given
+        if line.strip():
+            behind.append(line)
     return None
 
 
@@ -96,19 +108,27 @@ def has_unit(completion: str, unit: str) -> bool:
 # ---------------------------------------------------------------------- what the lines of a text say
 _NUMBERING = re.compile(r"^\s*(?:[-•#>]|\d+[.)])\s+")
 _OPENERS = re.compile(
-    r"^(?:(?:so|then|thus|hence|therefore|and|or|we (?:use|have)|using?),? )+", re.I
+    r"^(?:(?:so|then|thus|hence|therefore|and|or|we (?:use|have)|us(?:e|ing)),? )+", re.I
 )
+
+
+def _signs(line: str) -> str:
+    """A line in the signs of the data, without its numbering and full stop."""
+    text = plain(line.replace("−", " − ")).strip(" `")
+    return in_signs(_NUMBERING.sub("", text)).rstrip(" .;,")
 
 
 @lru_cache(maxsize=4096)
 def _sides(line: str) -> tuple[str, ...]:
-    """What a line says to be equal, in signs, without its numbering, label and full stop."""
-    text = _NUMBERING.sub("", plain(line.replace("−", " − ")))
-    sides = [side.strip() for side in in_signs(text).rstrip(" .;,").split("=")]
-    sides[0] = _OPENERS.sub("", sides[0].rpartition(":")[2].strip())
+    """What a line says to be equal; what leads up to it, such as "Law:" or "so", is left out."""
+    sides = [side.strip() for side in _signs(line).split("=")]
+    sides[0] = _OPENERS.sub("", re.split("[:,]", sides[0])[-1].strip())
     return tuple(sides)
 
 
+_DENIAL = re.compile(
+    r"\b(?:not|never|don't|without|instead of|rather than|wrong|incorrect|false)\b", re.I
+)
 _CLAUSE = re.compile(r"[,;]| (?:so|where|because|since|and|with|which) ")
 
 
@@ -121,7 +141,7 @@ def states(text: str, relation: str) -> bool:
     if wanted is None or not _may_have(text, wanted):
         return False
     for line in lines:
-        sides = _sides(line)
+        sides = () if _DENIAL.search(line) else _sides(line)
         if len(sides) > 1 and law(sides[0], _CLAUSE.split(sides[1])[0].strip()) == wanted:
             return True
     return False
@@ -162,46 +182,48 @@ _PROSE = (  # (an operation in words, in signs)
     (re.compile(r"\badd(?:ed|ing)? (.+?) to ", re.I), r"\1 + "),
     (re.compile(r"\bsubtract(?:ed|ing)? (.+?) from (.+?)(?=[.,;:=]|$)", re.I), r"\2 − \1"),
 )
+
 # Words between which an expression may stand in a sentence; what follows a denial is not used.
 _BETWEEN = re.compile(
-    r"=|[,:;?!]|\.(?:\s|$)|\b(?:and|or|so|then|because|since|where|which|that|here|we|i|using?|uses|by"
+    r"=|[,:;?!]|\.(?:\s|$)|\b(?:and|or|so|then|because|since|where|which|that|here|we|i|us(?:e|es|ing)|by"
     r"|with|from|gives?|have|to|in|for|as|if|but|therefore|thus|hence|now|take|calculate|find)\b",
     re.I,
 )
-_DENIAL = re.compile(r"\b(?:not|never|don't|without|instead of|rather than)\b", re.I)
 
 
 def uses(text: str, wrong: str) -> bool:
     """Whether a line of the text uses an operation ("force × time") or a relation ("a = b × c").
 
-    The operation may stand in a larger expression, its parts in any order. A name that is part of a
+    Anything else must not be shown. The operation may stand in a larger expression, its parts in any order. A name that is part of a
     longer name is another quantity.
     """
-    wrong_sides = _sides(wrong)
-    if len(wrong_sides) > 1:
+    if "=" in wrong:
         return states(text, wrong)
-    operation = terms_of(wrong_sides[0])
-    if operation is None:
-        return bool(re.search(rf"(?<!\w){re.escape(plain(wrong))}(?!\w)", plain(text)))
+    operation = terms_of(_signs(wrong)) if re.search("[×÷+−]", _signs(wrong)) else None
+    if not operation:
+        return shows(text, wrong)
     if not _may_have(text, operation):
         return False
     for line in text.split("\n"):
-        line = " = ".join(_sides(line))
+        line = _signs(line)
         for pattern, signs in _PROSE:
             line = pattern.sub(signs, line)
         for sentence in re.split(r"[.;!?](?:\s|$)", line):
             for part in _BETWEEN.split(_DENIAL.split(sentence)[0]):
-                terms = terms_of(part.strip())
-                if terms and _contains(terms, operation):
+                if _contains(part.strip(), operation):
                     return True
     return False
 
 
-def _contains(terms: Terms, operation: Terms) -> bool:
+def _contains(expression: str, operation: Terms) -> bool:
     """Whether an expression has the operation in it, other factors and summands left aside.
 
     "a × c ÷ b" has "a ÷ b" in it, and "c + b − a" has "b − a".
     """
+    terms = terms_of(expression)
+    if terms is None:  # a bracket too many, or a number in the wrong place: look at its pieces
+        pieces = re.split(r"[^\w\s'×÷+−^-]|\d+", expression)
+        return len(pieces) > 1 and any(_contains(piece.strip(), operation) for piece in pieces)
     if len(operation) > 1:  # a sum
         return all(terms.get(key, 0) * x > 0 for key, x in operation.items())
     ((factors, _),) = operation.items()

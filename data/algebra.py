@@ -1,4 +1,4 @@
-"""Relations between quantities as algebra: "force = mass × acceleration" is "mass = force ÷ acceleration".
+"""Relations as algebra: "force = mass × acceleration" is "mass = force ÷ acceleration".
 
 An expression is read into a sum of products. Two relations are the same law if one can be solved
 into the other. `canonical` in grammar.py compares relations as they are written.

@@ -50,7 +50,7 @@ PREFIXED = set("m s g A K mol L l Hz N J W Pa bar C V Ω F".split())
 
 Unit = tuple[Fraction, tuple[tuple[str, int], ...]]  # (size, powers of units of their own)
 
-# One sign for each: Greek mu, the ohm sign, minus and dash, three spaces, two dots, letters.
+# Greek mu, the ohm sign, minus and dash, three kinds of spaces, two kinds of dots: one sign each.
 _PLAIN = str.maketrans("μ\u2126−–\u00a0\u2009\u202f⋅∙", "µΩ--   ··")
 _SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅙": "1/6"}
@@ -191,8 +191,6 @@ def quantity(text: str) -> Quantity | None:
     if not match:
         return None
     unit = (match[5] or "").strip()
-    if unit.startswith("1/") and match[0][match.end(1) :].startswith("1/"):
-        return None  # "31/s"
     return None if parse_unit(unit) is None else _quantity(match[1], match.groups()[1:4], unit)
 
 

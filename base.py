@@ -6,6 +6,7 @@ A step is the `update` of the later stages, with rollouts from a file.
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from data.tokenizer import TOKENIZER, Tokenizer, encode, read_tokenizer
 from model import GPT, GPTConfig, batch_by_tokens, count_parameters
 from step import Rollout, lengths, sft_loss, update
 from trainer.checkpoints import load, load_model, require_same_inputs, require_same_settings
+from trainer.lengths import Reader, check_lengths
 from trainer.loop import Loop, State
 from trainer.processes import device_of, rank_and_size, wait_for_all
 from trainer.settings import Settings, seed_for
@@ -74,24 +76,17 @@ def new_model(vocab_size: int, settings: Settings) -> GPT:
     )
 
 
-def read_corpus(
-    path: Path, tokenizer: Tokenizer, settings: Settings
-) -> list[tuple[list[int], int]]:
-    """The rows of base.jsonl that fit into the context: (token ids, where the completion starts).
+def read_corpus(path: Path, tokenizer: Tokenizer) -> list[tuple[list[int], int]]:
+    """The rows of base.jsonl: (token ids, where the completion starts).
 
     A row is context sections, then a completion section, then EOS.
-    Raises ValueError if no row fits.
     """
     rows = []
     with open(path, encoding="utf-8") as file:
         for line in file:
             *context, (section, completion) = json.loads(line)["sections"]
             head = encode(tokenizer, [*context, (section, "")])
-            row = head + tokenizer.encode(completion) + [tokenizer.eos]
-            if len(row) <= settings.max_seq_len:
-                rows.append((row, len(head)))
-    if not rows:
-        raise ValueError(f"--max-seq-len {settings.max_seq_len}: no row of the corpus fits")
+            rows.append((head + tokenizer.encode(completion) + [tokenizer.eos], len(head)))
     return rows
 
 
@@ -127,14 +122,18 @@ def bucketed(rows: list[list[int]], tokens: int, seed: int) -> list[list[int]]:
     return batches
 
 
-def run_base(out: Path, settings: Settings, resume: bool) -> None:
+def run_base(out: Path, settings: Settings, resume: bool, later: Sequence[Reader] = ()) -> None:
     """Stage 0: next-token prediction on the corpus. Prompt tokens weigh `prompt_weight`.
 
-    Raises ValueError for data that was made with other settings.
+    `later` are the readers of the later stages, to be checked against the context before it is built
+    into the model. Raises ValueError for data that was made with other settings or does not fit.
     """
     check_data(out, settings.of("data"))
     tokenizer, device = read_tokenizer(out), device_of(settings)
-    rows = read_corpus(out / "data" / "base.jsonl", tokenizer, settings)
+    rows = read_corpus(out / "data" / "base.jsonl", tokenizer)
+    corpus = Reader("base", "corpus", "row", [len(row) for row, _ in rows])
+    check_lengths([corpus, *later], settings, out, "base")
+    rows = [(row, start) for row, start in rows if len(row) <= settings.max_seq_len]
     ids = [row for row, _ in rows]
     student = new_model(tokenizer.vocab_size, settings).to(device)
     print(

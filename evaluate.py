@@ -22,7 +22,6 @@ import torch
 from base import check_data
 from data.files import digest, read_json, write_lines
 from data.grammar import correct
-from data.load import load_examples
 from data.tokenizer import TOKENIZER, Tokenizer, encode, read_tokenizer
 from model import GPT, count_parameters
 from rcsd import write_rubrics
@@ -32,6 +31,7 @@ from rubrics import Example, Rubric, grade, key_relations, prompt, usable_rubric
 from step import greedy
 from trainer.checkpoints import load, load_model, require_same_inputs
 from trainer.command_line import exit_code, hold, settings_from, settings_parser
+from trainer.lengths import TESTS, check_lengths, test_questions, test_readers
 from trainer.processes import device_of, join_processes, rank_and_size, wait_for_all
 from trainer.settings import Settings
 
@@ -44,7 +44,7 @@ GROUPS = (
     "unseen two-step, new",
 )
 SEEN = GROUPS[:2]  # their phrasings occur in training
-TRAINED, TESTS = ("base", "stage1", "stage2"), ("test_known", "test_new", "test_hard")
+TRAINED = ("base", "stage1", "stage2")
 
 
 def group_of(e: Example) -> str:
@@ -131,14 +131,14 @@ def evaluate(out: Path, settings: Settings) -> dict:
     settings = replace(settings, **made)
     tokenizer, device = read_tokenizer(out), device_of(settings)
     base, writer, student = (load_model(out / f"{name}.pt", device).eval() for name in TRAINED)
-    examples = []
-    for name in TESTS:
-        examples += load_examples(out / "data" / f"{name}.jsonl")[0]
+    examples = test_questions(out)
     reference = {e.id: e.rubric for e in examples}
     written = write_rubrics(base, tokenizer, examples, settings)
     stage1 = {"base": judge_rubrics(written, examples)[0]}
     written = write_rubrics(writer, tokenizer, examples, settings)
     stage1["stage1"], learned = judge_rubrics(written, examples)
+    readers = test_readers(examples, tokenizer, {"reference": reference, "learned": learned})
+    check_lengths(readers, settings, out, "stage2")
 
     def ask(model: GPT, rubrics: dict[str, Rubric] | None, note: str) -> list[dict]:
         return answer_all(model, tokenizer, examples, settings, rubrics, note=note)

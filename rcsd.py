@@ -31,7 +31,7 @@ from base import check_data, load_base, run_base, run_data
 from data.files import digest, write_lines
 from data.grammar import correct
 from data.load import load_examples, read_questions
-from data.sources import choose_rubrics, corrupt, read_rows
+from data.sources import are_of, choose_rubrics, corrupt, describe_rubrics
 from data.tokenizer import Tokenizer, encode, read_tokenizer
 from model import GPT, Completion
 from rubrics import (
@@ -49,7 +49,6 @@ from step import (
     Rollout,
     distillation,
     draw_examples,
-    greedy,
     lengths,
     policy_gradient_loss,
     reward_rollouts,
@@ -57,10 +56,11 @@ from step import (
     sft_loss,
     update,
     validate,
+    write_rubrics,
 )
 from trainer.checkpoints import load
 from trainer.command_line import exit_code, hold, link_run, settings_from, settings_parser
-from trainer.lengths import filter_by_length
+from trainer.lengths import Reader, check_lengths, keep_fitting, question_readers, readers_from
 from trainer.loop import Loop, State
 from trainer.processes import device_of, join_processes, rank_and_size, wait_for_all
 from trainer.settings import Settings
@@ -136,6 +136,12 @@ def method_of(settings: Settings) -> Method:
     return method
 
 
+def teacher_context_of(settings: Settings) -> str | None:
+    """What stage II's teacher sees, a key of TEACHER_CONTEXTS; None if there is no teacher."""
+    method = method_of(settings)
+    return (method.teacher_context or settings.teacher_context) if method.uses_teacher else None
+
+
 # ---------------------------------------------------------------------- the loop of stages I and II
 @dataclass(frozen=True)
 class Stage:
@@ -151,6 +157,8 @@ class Stage:
     """What the log calls the share of rollouts that succeed."""
     succeeds: Callable[[Rollout, str], bool]
     """Whether a rollout, with this text, does."""
+    reference: Callable[[Example], str]
+    """What the student learns to write, to know how long it is."""
     validate: Callable[[GPT], dict[str, float]] | None = None
     """From the student to {name: score}; the best weights are kept."""
     inputs: dict[str, str] = field(default_factory=dict)
@@ -219,9 +227,9 @@ def post_train(
     optimizers = [
         torch.optim.AdamW(student.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.0)
     ]
-    examples = filter_by_length(
-        examples, tokenizer, settings.prompt_room(), stage.student_prompt, stage.teacher_prompt
-    )
+    made = (stage.student_prompt, stage.teacher_prompt, stage.reference, method.on_policy)
+    readers = question_readers(stage.name, examples, tokenizer, *made)
+    examples = keep_fitting(examples, readers, tokenizer, settings, out)
     inputs |= stage.inputs
     inputs["set of questions"] = digest(e.content() for e in examples)
     ema = teacher if method.uses_teacher and settings.teacher == "ema" else None
@@ -243,6 +251,12 @@ def post_train(
 
 
 # --------------------------------------------------------------------------------------- the stages
+def readers_of_run(stage: str, out: Path, settings: Settings) -> list[Reader]:
+    """Who will read what in stages I and II and in the tests, from this stage on."""
+    context, on_policy = teacher_context_of(settings), method_of(settings).on_policy
+    return readers_from(stage, out, read_tokenizer(out), settings, context, on_policy)
+
+
 def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
     """Stage I: learn to write rubrics; then write those of stage II's questions.
 
@@ -255,6 +269,7 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
     examples = examples[: settings.stage1_limit or None]
     if not examples:
         raise ValueError(f"{path}: stage I needs questions with rubrics, found none")
+    check_lengths(readers_of_run("stage1", out, settings), settings, out, "stage1")
     stage = Stage(
         "stage1",
         settings.stage1_steps,
@@ -263,15 +278,13 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
         teacher_prompt=lambda e: prompt(e.question, rubric=e.rubric, task="write_rubric"),
         success="valid",
         succeeds=lambda r, text: not rubric_problem(text, r.truncated),
+        reference=lambda e: e.rubric.text(),
     )
+    questions = stage2_questions(out, tokenizer, settings, announce=False)
     student = post_train(stage, out, examples, settings, resume)
     path, writer = out / "rubrics.jsonl", load(out / "stage1.pt")["digest"]
-    questions = stage2_questions(out, tokenizer, settings)
-    if path.exists():
-        there = read_rows(path)
-        is_mine = all(row.get("writer") == writer for row in there)
-        if is_mine and [row.get("question") for row in there] == [e.question for e in questions]:
-            return
+    if path.exists() and are_of(path, questions, writer):
+        return
     written = write_rubrics(student, tokenizer, questions, settings)
     rows = [row | {"writer": writer} for row in written]
     if rank_and_size()[0] == 0:
@@ -281,31 +294,17 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
     print(f"stage1: wrote rubrics for {len(written)} questions, {invalid} of them invalid, {path}")
 
 
-def stage2_questions(out: Path, tokenizer: Tokenizer, settings: Settings) -> list[Example]:
-    """The questions of stage II that leave room for an answer."""
-    path = Path(settings.data or out / "data" / "stage2.jsonl")
-    examples = read_questions(path, bool(settings.data))
-    room = settings.prompt_room()
-    return filter_by_length(examples, tokenizer, room, lambda e: prompt(e.question))
+def stage2_questions(
+    out: Path, tokenizer: Tokenizer, settings: Settings, announce: bool = True
+) -> list[Example]:
+    """The questions of stage II that leave room for an answer.
 
-
-def write_rubrics(
-    model: GPT, tokenizer: Tokenizer, examples: list[Example], settings: Settings
-) -> list[dict]:
-    """Greedy rubrics for questions, {"id", "question", "text", "problem"} each.
-
-    problem is "" or says why the rubric is invalid.
+    With `announce`, say what was dropped of one's own data. Raises ValueError if none is left.
     """
-    prompts = [encode(tokenizer, prompt(e.question, task="write_rubric")) for e in examples]
-    return [
-        {
-            "id": e.id,
-            "question": e.question,
-            "text": text,
-            "problem": rubric_problem(text, truncated),
-        }
-        for e, (text, truncated, _) in zip(examples, greedy(model, tokenizer, prompts, settings))
-    ]
+    path = Path(settings.data or out / "data" / "stage2.jsonl")
+    examples = read_questions(path, announce and bool(settings.data))
+    readers = question_readers("stage2", examples, tokenizer, lambda e: prompt(e.question))
+    return keep_fitting(examples, readers, tokenizer, settings, out)
 
 
 def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
@@ -316,6 +315,7 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
     """
     check_data(out)
     tokenizer, method = read_tokenizer(out), method_of(settings)
+    check_lengths(readers_of_run("stage2", out, settings), settings, out, "stage2")
     examples = stage2_questions(out, tokenizer, settings)[: settings.stage2_limit or None]
     examples = corrupt(examples, "solution", settings.corrupted, settings.seed)
     if method.needs and (poor := [e.id for e in examples if not NEEDS[method.needs](e)]):
@@ -328,12 +328,17 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
     def validate_student(student: GPT) -> dict[str, float]:
         return validate(student, tokenizer, validation, settings)
 
-    teacher_context, inputs = None, {}
-    if method.uses_teacher:
-        teacher_context = method.teacher_context or settings.teacher_context
-    rubrics = load_teacher_rubrics(out, examples, teacher_context, settings)
-    if rubrics:
+    teacher_context, rubrics, inputs = teacher_context_of(settings), {}, {}
+    said = f"stage2: {len(examples)} questions"
+    if "rubric" in TEACHER_CONTEXTS.get(teacher_context, ()):
+        source, path, writer = settings.rubrics, out / "rubrics.jsonl", None
+        if source == "learned" and (out / "stage1.pt").exists():
+            writer = load(out / "stage1.pt")["digest"]
+        rate, seed = settings.rubric_rate, settings.seed
+        rubrics = choose_rubrics(source, examples, path, rate, seed, writer)
         inputs["set of rubrics"] = digest(rubrics[e.id].text() for e in examples)
+        said += f"; rubrics: {describe_rubrics(source, rubrics)}"
+    print(said)
     if settings.eval_every:
         inputs["data/valid.jsonl"] = digest(out / "data" / "valid.jsonl")
 
@@ -351,30 +356,21 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
         teacher_prompt=stage2_teacher if method.uses_teacher else None,
         success="correct",
         succeeds=lambda r, text: correct(text, r.example.answer),
+        reference=lambda e: e.solution,
         validate=validate_student if settings.eval_every else None,
         inputs=inputs,
     )
     post_train(stage, out, examples, settings, resume)
 
 
-def load_teacher_rubrics(
-    out: Path, examples: list[Example], context: str | None, settings: Settings
-) -> dict[str, Rubric]:
-    """The rubrics that a teacher with this context reads, by question id; none if it reads none.
-
-    Raises ValueError for learned rubrics that another stage1.pt has written.
-    """
-    if context is None or "rubric" not in TEACHER_CONTEXTS[context]:
-        return {}
-    writer = None
-    if settings.rubrics == "learned" and (out / "stage1.pt").exists():
-        writer = load(out / "stage1.pt")["digest"]
-    path, rate = out / "rubrics.jsonl", settings.rubric_rate
-    return choose_rubrics(settings.rubrics, examples, path, rate, settings.seed, writer)
-
-
 # --------------------------------------------------------------------------------- the command line
-STAGES = {"data": run_data, "base": run_base, "stage1": run_stage1, "stage2": run_stage2}
+def run_stage0(out: Path, settings: Settings, resume: bool) -> None:
+    """Stage 0, for a context that what the later stages will read fits into."""
+    check_data(out, settings.of("data"))
+    run_base(out, settings, resume, readers_of_run("base", out, settings))
+
+
+STAGES = {"data": run_data, "base": run_stage0, "stage1": run_stage1, "stage2": run_stage2}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -23,7 +23,7 @@ from data.grammar import correct
 from data.tokenizer import Tokenizer, encode
 from fused_loss import distillation_loss
 from model import GPT, Completion, batch_by_tokens, generate
-from rubrics import Example, prompt
+from rubrics import Example, prompt, rubric_problem
 from trainer.processes import gather, shard, sum_gradients
 from trainer.settings import Settings, seed_for
 
@@ -90,8 +90,13 @@ def sample_completions(
 def greedy(
     model: GPT, tokenizer: Tokenizer, prompts: list[list[int]], settings: Settings, note: str = ""
 ) -> list[tuple[str, bool, int]]:
-    """Most likely completions: (text, truncated, number of tokens) for each prompt."""
-    order, done = sorted(range(len(prompts)), key=lambda i: len(prompts[i])), []
+    """Most likely completions: (text, truncated, number of tokens) for each prompt.
+
+    A prompt that is longer than the context gets none: ("", True, 0).
+    """
+    most, done = model.config.max_seq_len, []
+    order = [i for i in range(len(prompts)) if len(prompts[i]) <= most]
+    order.sort(key=lambda i: len(prompts[i]))
     mine = shard(order)
     for start in tqdm(range(0, len(mine), 128), note, leave=False, disable=not note):
         part = [prompts[i] for i in mine[start : start + 128]]
@@ -100,7 +105,26 @@ def greedy(
         )
         done += [(tokenizer.decode_completion(c.ids), c.truncated, len(c.ids)) for c in completions]
     found = dict(zip(order, gather(done)))
-    return [found[i] for i in range(len(prompts))]
+    return [found.get(i, ("", True, 0)) for i in range(len(prompts))]
+
+
+def write_rubrics(
+    model: GPT, tokenizer: Tokenizer, examples: list[Example], settings: Settings
+) -> list[dict]:
+    """Greedy rubrics for questions, {"id", "question", "text", "problem"} each.
+
+    problem is "" or says why the rubric is invalid.
+    """
+    prompts = [encode(tokenizer, prompt(e.question, task="write_rubric")) for e in examples]
+    return [
+        {
+            "id": e.id,
+            "question": e.question,
+            "text": text,
+            "problem": rubric_problem(text, truncated),
+        }
+        for e, (text, truncated, _) in zip(examples, greedy(model, tokenizer, prompts, settings))
+    ]
 
 
 def validate(

@@ -154,24 +154,40 @@ def learned_rubrics(
 ) -> dict[str, Rubric]:
     """The rubrics that stage I wrote: {question id: rubric}. They are found by the question's text.
 
-    Raises ValueError if the file is missing, lacks a question, or is not by this `writer`.
+    An invalid one becomes GENERIC. Raises ValueError if the file is missing, lacks a question, is
+    not by this `writer`, or has no valid rubric for any of the questions.
     """
     if not path.exists():
         raise ValueError(
             f"{path}: no learned rubrics; run stage1 first, or pass --rubrics reference"
         )
-    rubrics = {}
+    rubrics, problems = {}, {}
     for row in read_rows(path):
         if writer is not None and row.get("writer") != writer:
             raise ValueError(f"{path} was not written by the stage1.pt beside it: run stage1 again")
         rubrics[row["question"]] = usable_rubric(row)
+        problems[row["question"]] = row["problem"]
     missing = [e.id for e in examples if e.question not in rubrics]
     if missing:
         raise ValueError(
             f"{path}: no rubric for question {missing[0]} and {len(missing) - 1} more; "
             "run stage1 on this data"
         )
+    if examples and all(problems[e.question] for e in examples):
+        raise ValueError(
+            f"{path}: none of the {len(examples)} learned rubrics is valid (the first: "
+            f"{problems[examples[0].question]}), so nothing is left to teach; train stage 0 and "
+            "stage I for more steps, or pass --rubrics reference"
+        )
     return {e.id: rubrics[e.question] for e in examples}
+
+
+def describe_rubrics(source: str, rubrics: dict[str, Rubric]) -> str:
+    """In words: `source`, and how many learned ones had to be replaced."""
+    replaced = sum(rubric is GENERIC for rubric in rubrics.values())
+    if source != "learned" or not replaced:
+        return f"{len(rubrics)} {source}"
+    return f"{len(rubrics) - replaced} learned, {replaced} invalid and replaced by the generic one"
 
 
 def read_rows(path: Path) -> list[dict]:
@@ -189,3 +205,13 @@ def read_rows(path: Path) -> list[dict]:
             raise ValueError(f"{path}:{number}: expected {', '.join(wanted)}: run stage1 again")
         rows.append(row)
     return rows
+
+
+def are_of(path: Path, examples: list[Example], writer: str) -> bool:
+    """Whether a file of rubrics is whole, by this writer, and for these questions in their order."""
+    try:
+        rows = read_rows(path)
+    except ValueError:
+        return False
+    asked = [row["question"] for row in rows] == [e.question for e in examples]
+    return asked and all(row.get("writer") == writer for row in rows)

@@ -11,7 +11,7 @@ import torch
 import evaluate
 import rcsd
 from data.files import write_lines
-from data.sources import learned_rubrics
+from data.sources import learned_rubrics, read_rows
 from rubrics import Example
 from trainer.checkpoints import load, save, weights_digest
 
@@ -214,6 +214,16 @@ def test_a_rubric_may_hold_any_character(tmp_path):
     assert found["mine"].text() == text
 
 
+LEARNED = ("--rubrics", "learned")
+
+
+def make_one_valid(run):
+    """The tiny model writes no valid rubric; a run without any stops."""
+    rows = (run / "rubrics.jsonl").read_text(encoding="utf-8").splitlines()
+    valid = json.loads(rows[0]) | {"text": "5 Essential: uses a = b", "problem": ""}
+    write_lines(run / "rubrics.jsonl", [json.dumps(valid), *rows[1:]])
+
+
 def test_own_data_that_changes_between_the_stages_is_noticed(run, tmp_path, capsys):
     """The whole path: an edited question has no rubric, and the advice that is given does not loop."""
     path = tmp_path / "c.jsonl"
@@ -222,15 +232,18 @@ def test_own_data_that_changes_between_the_stages_is_noticed(run, tmp_path, caps
         (run / name).unlink()
     assert call(rcsd, run, "stage1", "--data", str(path)) == 0
     write(path, [{**QUESTIONS[0], "question": "What is the mass?"}, *QUESTIONS[1:]])
-    assert "no rubric for question" in refuse(capsys, run, rcsd, "stage2", "--data", str(path))
+    assert "no rubric for question" in refuse(
+        capsys, run, rcsd, "stage2", "--data", str(path), *LEARNED
+    )
     advice = refuse(capsys, run, rcsd, "stage1", "--resume", "--data", str(path))
     assert "stage1.pt was made from another set of questions" in advice and "delete" in advice
     (run / "stage1.pt").unlink()
     assert call(rcsd, run, "stage1", "--resume", "--data", str(path)) == 0
-    assert call(rcsd, run, "stage2", "--data", str(path)) == 0
+    make_one_valid(run)
+    assert call(rcsd, run, "stage2", "--data", str(path), *LEARNED) == 0
     moved = tmp_path / "elsewhere.jsonl"
     shutil.move(path, moved)  # the same content at another place is the same data
-    assert call(rcsd, run, "stage2", "--resume", "--data", str(moved)) == 0
+    assert call(rcsd, run, "stage2", "--resume", "--data", str(moved), *LEARNED) == 0
     write(moved, QUESTIONS)
     assert "set of questions" in refuse(
         capsys, run, rcsd, "stage1", "--resume", "--data", str(moved)
@@ -240,7 +253,7 @@ def test_own_data_that_changes_between_the_stages_is_noticed(run, tmp_path, caps
 def test_rubrics_by_another_writer_are_refused_and_then_written_anew(run, second, capsys):
     shutil.copy(second / "rubrics.jsonl", run / "rubrics.jsonl")
     (run / "stage2.pt").unlink()
-    line = refuse(capsys, run, rcsd, "stage2")
+    line = refuse(capsys, run, rcsd, "stage2", *LEARNED)
     assert "rubrics.jsonl was not written by the stage1.pt beside it" in line
     mine = json.loads((second / "rubrics.jsonl").read_text(encoding="utf-8").splitlines()[0])[
         "writer"
@@ -250,7 +263,8 @@ def test_rubrics_by_another_writer_are_refused_and_then_written_anew(run, second
         json.loads(row) for row in (run / "rubrics.jsonl").read_text(encoding="utf-8").splitlines()
     ]
     assert {row["writer"] for row in rows} == {load(run / "stage1.pt")["digest"]} != {mine}
-    assert call(rcsd, run, "stage2") == 0
+    make_one_valid(run)
+    assert call(rcsd, run, "stage2", *LEARNED) == 0
 
 
 @pytest.mark.parametrize(
@@ -262,7 +276,9 @@ def test_a_broken_line_of_rubrics_is_named(run, capsys, line):
         "\n".join([rows[0], line, *rows[2:]]) + "\n", encoding="utf-8"
     )
     (run / "stage2.pt").unlink()
-    assert "rubrics.jsonl:2: expected" in refuse(capsys, run, rcsd, "stage2")
+    assert "rubrics.jsonl:2: expected" in refuse(capsys, run, rcsd, "stage2", *LEARNED)
+    assert call(rcsd, run, "stage1", "--resume") == 0  # as that line says: written anew
+    assert len(read_rows(run / "rubrics.jsonl")) == len(rows)
 
 
 def test_a_second_run_takes_the_settings_of_the_first(first, tmp_path):

@@ -1,29 +1,250 @@
-"""Who needs how many tokens."""
+"""Who needs how many tokens: counted for all that a run will read and write, before its first step.
 
+A prompt needs room for a completion behind it: --max-seq-len less --max-new-tokens. A row of text that
+is learned as it stands must fit into --max-seq-len, and what a model is to write into
+--max-new-tokens. Training rows that do not fit are left out and counted. A test set is read whole or
+the run does not begin: a missing question would change what the table means.
+"""
+
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
+from data.load import load_examples
 from data.tokenizer import Tokenizer, encode
-from rubrics import Example
+from rubrics import GENERIC, TEACHER_CONTEXTS, Example, Rubric, prompt, teacher_prompt
+from trainer.settings import Settings
+
+Prompt = Callable[[Example], list[tuple[str, str]]]  # what makes a prompt of an example
+RULES = {
+    "prompt": "--max-seq-len less --max-new-tokens",
+    "row": "--max-seq-len",
+    "completion": "--max-new-tokens",
+}
+TESTS = ("test_known", "test_new", "test_hard")
+MEASURES = ("tests", "validation")  # sets that are read whole or not at all
 
 
-def filter_by_length(
+@dataclass(frozen=True)
+class Reader:
+    """One who reads a set of rows, or is to write them, and the tokens that each row needs."""
+
+    rows: str
+    """The set: "stage2", "tests", ..."""
+    who: str
+    kind: str
+    """What each row is, a key of RULES."""
+    needs: list[int]
+
+    def room(self, settings: Settings) -> int:
+        """Most tokens that a row may need."""
+        rooms = {"row": settings.max_seq_len, "completion": settings.max_new_tokens}
+        return rooms.get(self.kind, settings.prompt_room())
+
+    def too_long(self, settings: Settings) -> int:
+        """How many rows need more."""
+        return sum(n > self.room(settings) for n in self.needs)
+
+
+# ------------------------------------------------------------------------------------ who reads what
+def question_readers(
+    rows: str,
     examples: list[Example],
     tokenizer: Tokenizer,
-    room: int,
-    *prompts: Callable[[Example], list[tuple[str, str]]] | None,
-) -> list[Example]:
-    """The examples whose prompts all fit into `room` tokens; prints how many are dropped.
+    student: Prompt,
+    teacher: Prompt | None = None,
+    writes: Callable[[Example], str] | None = None,
+    on_policy: bool = True,
+) -> list[Reader]:
+    """The readers of questions; needs[i] is that of examples[i].
 
-    `prompts` are functions that make a prompt from an example (None is skipped). Raises ValueError
-    if no example is left.
+    `writes` gives the completion that a student is to write. With on_policy=False it is not written
+    but read, behind the prompt.
     """
-    kept = []
-    for e in examples:
-        if all(len(encode(tokenizer, make(e))) <= room for make in prompts if make):
-            kept.append(e)
-    rule = f"a prompt must fit into {room} tokens (--max-seq-len less --max-new-tokens)"
+
+    def prompts(make: Prompt) -> list[int]:
+        return [len(encode(tokenizer, make(e))) for e in examples]
+
+    readers = [Reader(rows, "student", "prompt", prompts(student))]
+    if teacher:
+        readers.append(Reader(rows, "teacher", "prompt", prompts(teacher)))
+    if writes:
+        written = [len(tokenizer.encode(writes(e))) for e in examples]
+        if on_policy:
+            with_eos = [n + 1 for n in written]
+            readers.append(Reader(rows, "reference to write", "completion", with_eos))
+        else:
+            both = [a + b for a, b in zip(readers[0].needs, written)]
+            readers.append(Reader(rows, "question and solution", "row", both))
+    return readers
+
+
+def test_questions(out: Path) -> list[Example]:
+    """All test questions of a run. Raises ValueError if two of them have one id."""
+    examples = [e for name in TESTS for e in load_examples(out / "data" / f"{name}.jsonl")[0]]
+    id, count = Counter(e.id for e in examples).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"{out / 'data'}: {count} test questions have the id {id!r}")
+    return examples
+
+
+def test_readers(
+    examples: list[Example], tokenizer: Tokenizer, rubrics: dict[str, dict[str, Rubric]]
+) -> list[Reader]:
+    """Those of the test questions: a student, and a teacher with each {name: rubrics by id}."""
+    readers = question_readers("tests", examples, tokenizer, lambda e: prompt(e.question))
+    for name, by_id in rubrics.items():
+        needs = [len(encode(tokenizer, prompt(e.question, rubric=by_id[e.id]))) for e in examples]
+        readers.append(Reader("tests", f"teacher, {name} rubric", "prompt", needs))
+    return readers
+
+
+def readers_from(
+    stage: str,
+    out: Path,
+    tokenizer: Tokenizer,
+    settings: Settings,
+    teacher_context: str | None,
+    on_policy: bool,
+) -> list[Reader]:
+    """Those of stages I and II and of the tests; with stage="stage2" without those of stage I.
+
+    `teacher_context` and `on_policy` are those of stage II's method; None: it has no teacher. The
+    reference rubrics stand in for the learned ones, which may not be written yet.
+    """
+    readers = []
+    if stage != "stage2":
+        examples = load_examples(settings.data or out / "data" / "stage1.jsonl")[0]
+        readers += question_readers(
+            "stage1",
+            [e for e in examples if e.rubric],
+            tokenizer,
+            lambda e: prompt(e.question, task="write_rubric"),
+            lambda e: prompt(e.question, rubric=e.rubric, task="write_rubric"),
+            lambda e: e.rubric.text(),
+        )
+
+    def stage2_teacher(e: Example) -> list[tuple[str, str]]:
+        rubric = GENERIC if settings.rubrics == "generic" else e.rubric
+        shown = {"rubric": rubric, "answer": e.answer, "solution": e.solution}
+        if not all(shown[name] for name in TEACHER_CONTEXTS[teacher_context]):
+            return []  # stage II says what is missing
+        return teacher_prompt(e, teacher_context, rubric)
+
+    readers += question_readers(
+        "stage2",
+        load_examples(settings.data or out / "data" / "stage2.jsonl")[0],
+        tokenizer,
+        lambda e: prompt(e.question),
+        stage2_teacher if teacher_context else None,
+        lambda e: e.solution,
+        on_policy,
+    )
+    return readers + measure_readers(out, tokenizer)
+
+
+def measure_readers(out: Path, tokenizer: Tokenizer) -> list[Reader]:
+    """Those of the validation and test questions."""
+    valid, tests = load_examples(out / "data" / "valid.jsonl")[0], test_questions(out)
+    readers = question_readers("validation", valid, tokenizer, lambda e: prompt(e.question))
+    return readers + test_readers(tests, tokenizer, {"reference": {e.id: e.rubric for e in tests}})
+
+
+# ----------------------------------------------------------------------------- what is said and done
+def check_lengths(readers: list[Reader], settings: Settings, out: Path, stage: str) -> None:
+    """Say who needs how many tokens: a line if all rows fit, else a table.
+
+    Raises ValueError, unless the stage has begun, if a test or validation question does not fit or
+    if no row of a training set is left.
+    """
+    readers = [r for r in readers if r.needs]
+    if any(r.too_long(settings) for r in readers):
+        print(table(readers, settings))
+        print("Too long to read: left out, in a test not answered. Too long to write: cut.")
+        print(advice(readers, settings, out))
+    elif prompts := [r for r in readers if r.kind == "prompt"]:
+        tight = max(prompts, key=lambda r: max(r.needs))
+        print(
+            f"lengths: the longest prompt has {max(tight.needs)} of {tight.room(settings)} tokens "
+            f"({tight.rows}: {tight.who})"
+        )
+    if (out / f"{stage}.pt").exists():
+        return
+    for r in readers:
+        if r.rows in MEASURES and r.too_long(settings):
+            raise ValueError(
+                f"{r.rows}: {r.too_long(settings)} of {len(r.needs)} prompts are too long: the "
+                f"longest has {max(r.needs)} tokens, the room is {r.room(settings)} "
+                f"({RULES[r.kind]}); {advice(readers, settings, out)}"
+            )
+    for rows in {r.rows: None for r in readers}:
+        mine = [r for r in readers if r.rows == rows]
+        if not any(_fits(mine, settings)):
+            raise ValueError(_nothing_left(mine, settings, advice(readers, settings, out)))
+
+
+def keep_fitting(
+    examples: list[Example],
+    readers: list[Reader],
+    tokenizer: Tokenizer,
+    settings: Settings,
+    out: Path,
+) -> list[Example]:
+    """The examples that all their readers can read whole; prints how many are dropped.
+
+    Raises ValueError if none is left.
+    """
+    kept = [e for e, fits in zip(examples, _fits(readers, settings)) if fits]
+    if len(kept) == len(examples):
+        return kept
+    ways = advice(readers + measure_readers(out, tokenizer), settings, out)
     if not kept:
-        raise ValueError(f"no question left to train on: {rule}")
-    if len(kept) < len(examples):
-        print(f"dropped {len(examples) - len(kept)} of {len(examples)} questions: {rule}")
+        raise ValueError(_nothing_left(readers, settings, ways))
+    dropped = f"dropped {len(examples) - len(kept)} of {len(examples)} questions"
+    print(f"{readers[0].rows}: {dropped}, too long; {ways}")
     return kept
+
+
+def _fits(readers: list[Reader], settings: Settings) -> list[bool]:
+    """For each row of a set whether all its readers can read it."""
+    read = [r for r in readers if r.kind != "completion"]
+    return [
+        all(n <= r.room(settings) for n, r in zip(row, read))
+        for row in zip(*(r.needs for r in read))
+    ]
+
+
+def _nothing_left(readers: list[Reader], settings: Settings, ways: str) -> str:
+    read = [r for r in readers if r.kind != "completion"]
+    r = max(read, key=lambda r: min(r.needs) - r.room(settings))
+    return (
+        f"{r.rows}: every row is too long: the shortest has {min(r.needs)} tokens ({r.who}), the room "
+        f"is {r.room(settings)} ({RULES[r.kind]}); {ways}"
+    )
+
+
+def table(readers: list[Reader], settings: Settings) -> str:
+    """One line for each reader: its rows, the longest, its room, and the rows that do not fit."""
+    lines = [f"{'lengths in tokens':34}{'rows':>9}{'longest':>9}{'room':>7}{'too long':>10}"]
+    for r in readers:
+        numbers = f"{len(r.needs):9,}{max(r.needs):9,}{r.room(settings):7,}"
+        lines.append(f"{r.rows + ': ' + r.who:34}{numbers}{r.too_long(settings):10,}")
+    return "\n".join(lines)
+
+
+def advice(readers: list[Reader], settings: Settings, out: Path) -> str:
+    """The flags that keep every row, of which none leads into the next refusal."""
+    longest = {
+        kind: max((max(r.needs) for r in readers if r.kind == kind), default=0) for kind in RULES
+    }
+    ways, written = [], max(settings.max_new_tokens, longest["completion"])
+    room = settings.max_seq_len - max(longest["prompt"], 1)  # for a completion behind the longest
+    if longest["row"] <= settings.max_seq_len and longest["completion"] <= room > 0:
+        ways.append(f"--max-new-tokens {min(written, room)}")
+    flags = f"--max-seq-len {max(longest['row'], max(longest['prompt'], 1) + written)}"
+    if written > settings.max_new_tokens:
+        flags += f" --max-new-tokens {written}"
+    if (out / "base.pt").exists():
+        flags += " with another --out (it changes the base model)"
+    return "to keep all: " + ", or ".join([*ways, flags])

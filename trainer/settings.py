@@ -152,6 +152,7 @@ PRESETS = {
         n_layer=2,
         mlp_width=160,
         max_new_tokens=100,
+        rubrics="generic",  # a model this small writes no valid rubric
     ),
     "gpu": dict(
         dtype="bfloat16",

@@ -199,7 +199,7 @@ def test_what_is_named_keeps_all_whatever_the_lengths():
 def test_the_table_has_a_line_for_each_reader():
     settings = Settings(max_seq_len=100, max_new_tokens=30)
     readers = [
-        Reader("stage1", "teacher", "prompt", [70, 71, 5]),
+        Reader("stage1", "teacher", "prompt", [70, 71, 5, 0]),
         Reader("base", "corpus", "row", [1000, 100, 101]),
         Reader("stage1", "reference to write", "completion", [30]),
     ]

@@ -28,7 +28,10 @@ MEASURES = ("tests", "validation")  # sets that are read whole or not at all
 
 @dataclass(frozen=True)
 class Reader:
-    """One who reads a set of rows, or is to write them, and the tokens that each row needs."""
+    """One who reads a set of rows, or is to write them, and the tokens that each row needs.
+
+    0 stands for a row that is not there for this reader: a question without a solution to write.
+    """
 
     rows: str
     """The set: "stage2", "tests", ..."""
@@ -72,7 +75,7 @@ def question_readers(
     if writes:
         written = [len(tokenizer.encode(writes(e))) for e in examples]
         if on_policy:
-            with_eos = [n + 1 for n in written]
+            with_eos = [n + 1 if n else 0 for n in written]
             readers.append(Reader(rows, "reference to write", "completion", with_eos))
         else:
             both = [a + b for a, b in zip(readers[0].needs, written)]
@@ -158,7 +161,7 @@ def check_lengths(readers: list[Reader], settings: Settings, out: Path, stage: s
     Raises ValueError, unless the stage has begun, if a test or validation question does not fit or
     if no row of a training set is left.
     """
-    readers = [r for r in readers if r.needs]
+    readers = [r for r in readers if any(r.needs)]
     if any(r.too_long(settings) for r in readers):
         print(table(readers, settings))
         print("Too long to read: left out, in a test not answered. Too long to write: cut.")
@@ -228,7 +231,8 @@ def table(readers: list[Reader], settings: Settings) -> str:
     """One line for each reader: its rows, the longest, its room, and the rows that do not fit."""
     lines = [f"{'lengths in tokens':34}{'rows':>9}{'longest':>9}{'room':>7}{'too long':>10}"]
     for r in readers:
-        numbers = f"{len(r.needs):9,}{max(r.needs):9,}{r.room(settings):7,}"
+        rows = sum(n > 0 for n in r.needs)
+        numbers = f"{rows:9,}{max(r.needs):9,}{r.room(settings):7,}"
         lines.append(f"{r.rows + ': ' + r.who:34}{numbers}{r.too_long(settings):10,}")
     return "\n".join(lines)
 

@@ -4,16 +4,16 @@ In order: the data, the first weights, the rows and their batches, the loop, and
 A step is the `update` of the later stages, with rollouts from a file.
 """
 
-import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from data.files import digest, read_json, write_lines
+from data.files import digest
 from data.prepare import prepare
-from data.tokenizer import TOKENIZER, Tokenizer, encode, read_tokenizer
+from data.reading import each, is_text, iterate_rows, read_json, write_json
+from data.tokenizer import SPECIALS, TOKENIZER, Tokenizer, encode, read_tokenizer
 from model import GPT, GPTConfig, batch_by_tokens, count_parameters
 from step import Rollout, lengths, sft_loss, update
 from trainer.checkpoints import load, load_model, require_same_inputs, require_same_settings
@@ -37,7 +37,7 @@ def run_data(out: Path, settings: Settings, resume: bool) -> None:
     if rank_and_size()[0] == 0:
         prepare(out / "data", **wanted)
         files = {path.name: digest(path) for path in sorted(mark.parent.iterdir())}
-        write_lines(mark, [json.dumps(wanted | {"files": files})])
+        write_json(mark, wanted | {"files": files})
     wait_for_all()
 
 
@@ -49,9 +49,9 @@ def check_data(out: Path, wanted: dict | None = None) -> None:
     mark = out / "data" / "data.json"
     if not mark.exists():
         return
-    made = read_json(mark)
+    made = read_json(mark, {"files": (each(is_text), "the digest of each file")})
     require_same_settings(mark, made, wanted or {})
-    for name, found in made.get("files", {}).items():
+    for name, found in made["files"].items():
         if digest(mark.parent / name) != found:
             raise ValueError(
                 f"{mark.parent / name} was changed since {mark} was written: bring it back, or "
@@ -76,17 +76,33 @@ def new_model(vocab_size: int, settings: Settings) -> GPT:
     )
 
 
+def are_sections(value) -> bool:
+    """Whether a value is a list of [section, text] pairs, each with a section's name."""
+    if not isinstance(value, list) or not value:
+        return False
+    for pair in value:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(map(is_text, pair))):
+            return False
+        if f"<|{pair[0]}|>" not in SPECIALS:
+            return False
+    return True
+
+
+CORPUS_ROW = {"sections": (are_sections, "a list of [section, text]")}
+
+
 def read_corpus(path: Path, tokenizer: Tokenizer) -> list[tuple[list[int], int]]:
     """The rows of base.jsonl: (token ids, where the completion starts).
 
-    A row is context sections, then a completion section, then EOS.
+    A row is context sections, then a completion section, then EOS. Raises ValueError for other rows.
     """
     rows = []
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            *context, (section, completion) = json.loads(line)["sections"]
-            head = encode(tokenizer, [*context, (section, "")])
-            rows.append((head + tokenizer.encode(completion) + [tokenizer.eos], len(head)))
+    for written in iterate_rows(path, CORPUS_ROW):
+        *context, (section, completion) = written["sections"]
+        head = encode(tokenizer, [*context, (section, "")])
+        rows.append((head + tokenizer.encode(completion) + [tokenizer.eos], len(head)))
+    if not rows:
+        raise ValueError(f"{path}: expected at least one row, got an empty file")
     return rows
 
 

@@ -9,7 +9,6 @@ in its context: what it gets right is the ceiling of what a fixed teacher can te
 answers with no rubric in sight.
 """
 
-import json
 import platform
 import sys
 from collections import defaultdict
@@ -20,18 +19,22 @@ from pathlib import Path
 import torch
 
 from base import check_data
-from data.files import digest, read_json, write_lines
+from data.console import exit_code, file_path
+from data.files import digest
 from data.grammar import correct
+from data.reading import write_json
 from data.tokenizer import TOKENIZER, Tokenizer, encode, read_tokenizer
 from model import GPT, count_parameters
 from rcsd import write_rubrics
 from report.panels import spread
+from report.results import MODELS, read_results
 from report.write import explain_one, write_report
 from rubrics import Example, Rubric, grade, key_relations, prompt, usable_rubric
 from step import greedy
 from trainer.checkpoints import load, load_model, require_same_inputs
-from trainer.command_line import exit_code, hold, settings_from, settings_parser
+from trainer.command_line import hold, settings_from, settings_parser, with_run_settings
 from trainer.lengths import TESTS, check_lengths, test_questions, test_readers
+from trainer.loop import read_log
 from trainer.processes import device_of, join_processes, rank_and_size, wait_for_all
 from trainer.settings import Settings
 
@@ -127,10 +130,11 @@ def by_kind(rows: list[dict]) -> dict[str, dict[str, float]]:
 
 def evaluate(out: Path, settings: Settings) -> dict:
     """All measures of a finished run. Raises ValueError if a stage is missing or unfinished."""
-    made = load(out / "stage2.pt")["settings"]  # what the run was, whatever the flags say now
-    settings = replace(settings, **made)
+    settings = with_run_settings(out, settings)  # what the run was, whatever the flags say now
+    made = settings.of("stage2")
     tokenizer, device = read_tokenizer(out), device_of(settings)
     base, writer, student = (load_model(out / f"{name}.pt", device).eval() for name in TRAINED)
+    seconds = {stage: seconds_of(out, stage) for stage in TRAINED}  # now: a bad log costs no time
     examples = test_questions(out)
     reference = {e.id: e.rubric for e in examples}
     written = write_rubrics(base, tokenizer, examples, settings)
@@ -161,15 +165,15 @@ def evaluate(out: Path, settings: Settings) -> dict:
         "length": {name: mean(r["length"] for r in rows) for name, rows in answers.items()},
         "kinds": {name: by_kind(rows) for name, rows in answers.items()},
         "stage1": stage1,
-        "seconds": {stage: seconds_of(out / f"{stage}.jsonl") for stage in TRAINED},
+        "seconds": seconds,
         "answers": answers,
     }
 
 
-def seconds_of(log: Path) -> float:
+def seconds_of(out: Path, stage: str) -> float:
     """Time of a stage's steps, from its log."""
-    with open(log, encoding="utf-8") as file:
-        return sum(json.loads(line)["seconds"] for line in file)
+    steps = load(out / f"{stage}.pt")["steps"]
+    return sum(row["seconds"] for row in read_log(out / f"{stage}.jsonl", steps))
 
 
 def table_parts(runs: list[dict]) -> list[dict]:
@@ -183,25 +187,35 @@ def table_parts(runs: list[dict]) -> list[dict]:
         cells = [spread([100 * value(run, c) for run in runs]) for c in columns]
         return {"label": label, "n": n, "cells": cells}
 
-    columns, models = list(runs[0]["accuracy"]), {"base": "base", "stage1": "stage I"}
+    def measured(run: dict, *names: str) -> float:
+        for name in names:  # a test set may lack a group or a kind
+            run = run.get(name, float("nan")) if isinstance(run, dict) else run
+        return run
+
+    models = {"base": "base", "stage1": "stage I"}
     answers, written = [], []
     for group in GROUPS:
-        n = runs[0]["questions"][group]
-        answers.append(row(group, columns, lambda run, c: run["accuracy"][c][group], n))
+        counts = {run["questions"].get(group) for run in runs}
+        n = counts.pop() if len(counts) == 1 else None
+        answers.append(row(group, MODELS, lambda run, c: measured(run, "accuracy", c, group), n))
     for group in SEEN:
-        for kind in runs[0]["kinds"]["base"][group]:
+        for kind in sorted({k for run in runs for k in run["kinds"]["base"].get(group, ())}):
             label = f"  {group}, {kind}"
-            answers.append(row(label, columns, lambda run, c: run["kinds"][c][group][kind]))
+            answers.append(
+                row(label, MODELS, lambda run, c: measured(run, "kinds", c, group, kind))
+            )
     for group in SEEN:
         label = f"rubric score, {group}"
-        answers.append(row(label, columns, lambda run, c: run["score"][c][group]))
+        answers.append(row(label, MODELS, lambda run, c: measured(run, "score", c, group)))
     for group in SEEN:
         for name, words in (("valid", "valid"), ("key", "right key criteria")):
             label = f"{group}: {words}"
-            written.append(row(label, models, lambda run, m: run["stage1"][m][group][name]))
+            written.append(
+                row(label, models, lambda run, m: measured(run, "stage1", m, group, name))
+            )
     names = list(models.values())
     return [
-        {"title": "accuracy, %", "columns": columns, "counted": True, "rows": answers},
+        {"title": "accuracy, %", "columns": list(MODELS), "counted": True, "rows": answers},
         {
             "title": "stage I: greedy rubrics, %",
             "columns": names,
@@ -253,14 +267,14 @@ def inputs_of(out: Path) -> dict[str, str]:
 def results_of(out: Path, settings: Settings) -> dict:
     """results.json of a finished run, made now unless it is of the same models and questions."""
     path, inputs = out / "results.json", inputs_of(out)
-    done = path.exists() and read_json(path).get("inputs") == inputs
+    done = path.exists() and read_results(path)["inputs"] == inputs
     wait_for_all()  # with several processes: all must have looked before the first writes
     if not done:
         results = evaluate(out, settings) | {"inputs": inputs}
         if rank_and_size()[0] == 0:
-            write_lines(path, [json.dumps(results, ensure_ascii=False, indent=1)])
+            write_json(path, results, indent=1)
         wait_for_all()
-    return read_json(path)
+    return read_results(path)
 
 
 def print_runs(runs: list[dict]) -> None:
@@ -281,7 +295,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--summary",
-        type=Path,
+        type=file_path,
         nargs="+",
         metavar="DIR",
         help="only print the mean of finished runs (and write their report where --out is given)",
@@ -289,7 +303,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--question", metavar="TEXT", help="for explain")
     parser.add_argument(
         "--rubric",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help='for explain: lines such as "5 Essential: uses a = b × c", or JSON as --data takes',
     )
@@ -305,7 +319,7 @@ def main(arguments: list[str] | None = None) -> int:
     def action() -> None:
         out, settings = settings_from(args)
         if args.summary:
-            runs = [read_json(folder / "results.json") for folder in args.summary]
+            runs = [read_results(folder / "results.json") for folder in args.summary]
             print(table(runs))
             print_runs(runs)
             if args.out:
@@ -314,7 +328,7 @@ def main(arguments: list[str] | None = None) -> int:
         join_processes(settings)
         with hold(out):
             if args.command == "explain":
-                settings = replace(settings, **load(out / "stage2.pt")["settings"])
+                settings = with_run_settings(out, settings)
                 explain_one(out, settings, args.question, args.rubric, args.color)
                 return
             results = results_of(out, settings)

@@ -28,6 +28,7 @@ from pathlib import Path
 import torch
 
 from base import check_data, load_base, run_base, run_data
+from data.console import exit_code
 from data.files import digest, write_lines
 from data.grammar import correct
 from data.load import load_examples, read_questions
@@ -59,7 +60,7 @@ from step import (
     write_rubrics,
 )
 from trainer.checkpoints import load
-from trainer.command_line import exit_code, hold, link_run, settings_from, settings_parser
+from trainer.command_line import own_folder, settings_from, settings_parser
 from trainer.lengths import Reader, check_lengths, keep_fitting, question_readers, readers_from
 from trainer.loop import Loop, State
 from trainer.processes import device_of, join_processes, rank_and_size, wait_for_all
@@ -382,11 +383,7 @@ def main(arguments: list[str] | None = None) -> int:
         out, settings = settings_from(args)
         method_of(settings)  # reject a bad --method now, not after hours of stage 0
         join_processes(settings)
-        out.mkdir(parents=True, exist_ok=True)
-        with hold(out):
-            if args.source and rank_and_size()[0] == 0:
-                link_run(args.source, out)
-            wait_for_all()
+        with own_folder(out, args.source, create=args.command == "data"):
             STAGES[args.command](out, settings, args.resume)
 
     return exit_code("rcsd.py", action)

@@ -52,6 +52,9 @@ main() {  # a function, so that bash has read all of this file before it runs fo
 
   source tests/setup.sh
   if [ "$preset" = study ]; then exec "$PYTHON" -m study.sweep "$@"; fi
+  if ! [[ "${PROCESSES:-1}" =~ ^[1-9][0-9]?$ ]]; then
+    echo "train.sh: PROCESSES: expected a whole number from 1 to 99, got '$PROCESSES'" >&2; exit 2
+  fi
   local launch=("$PYTHON")
   if [ "${PROCESSES:-1}" != 1 ]; then
     launch+=(-m torch.distributed.run --standalone --nproc_per_node="$PROCESSES")

@@ -12,13 +12,13 @@ machine's speed does not change it. Peak memory is what is alive at the worst mo
 inputs, each contender in a process of its own. Nothing here is a test: no number makes it fail.
 """
 
-import argparse
 import json
 import platform
 import statistics
 import subprocess
 import sys
 import time
+from argparse import SUPPRESS
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -35,6 +35,9 @@ from bench.contenders import (
     sampler_contenders,
 )
 from bench.peers import Left
+from data.console import Parser, exit_code, file_path
+from data.files import replacing, write_lines
+from data.reading import check_fields, each, is_dict, is_text, parse, read_text
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -194,21 +197,35 @@ def print_peak(name: str, device: str, quick: bool) -> None:
         if name in contenders:
             print(peak_bytes(contenders[name], device))
             return
+    raise ValueError(f"--peak {name!r}: no such contender of the loss")
+
+
+BENCH = {
+    "machine": (is_text, "a text"),
+    "quick": (lambda value: isinstance(value, bool), "true or false"),
+    "parts": (each(each(is_dict)), "the rows of each race, by title and name"),
+}
 
 
 def fill_in(readme: Path) -> None:
-    """Put the table of bench/bench.json between the markers of a file."""
-    before, rest = readme.read_text(encoding="utf-8").split(START)
-    after = rest.split(END)[1]
-    text = table(json.loads(RESULTS.read_text(encoding="utf-8")))
-    readme.write_text(f"{before}{START}\n\n```\n{text}\n```\n\n{END}{after}", encoding="utf-8")
+    """Put the table of bench/bench.json between the markers of a file.
+
+    Raises ValueError for a file without the markers, or other figures.
+    """
+    text = read_text(readme)
+    if not (text.count(START) == text.count(END) == 1 and text.find(START) < text.find(END)):
+        raise ValueError(f"{readme}: expected one line {START} and after it one line {END}")
+    before, after = text.split(START)[0], text.split(END)[1]
+    found = parse(read_text(RESULTS), str(RESULTS))
+    check_fields(found, BENCH, str(RESULTS))
+    with replacing(readme) as file:
+        text = f"{before}{START}\n\n```\n{table(found)}\n```\n\n{END}{after}"
+        file.write(text.encode("utf-8"))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)"
     )
@@ -217,32 +234,39 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="small shapes")
     parser.add_argument(
-        "--out", type=Path, default=ROOT / "out" / "bench.json", help="where the figures go"
+        "--out", type=file_path, default=ROOT / "out" / "bench.json", help="where the figures go"
     )
     parser.add_argument(
         "--readme",
-        type=Path,
+        type=file_path,
         nargs="?",
         const=README,
         metavar="FILE",
         help="measure nothing: put the table of bench/bench.json into this file "
         "(default: bench/README.md)",
     )
-    parser.add_argument("--peak", help=argparse.SUPPRESS)  # for measure_peak
+    parser.add_argument("--peak", help=SUPPRESS)  # for measure_peak
     args = parser.parse_args(arguments)
     for part in args.parts:
         if part not in PARTS:
-            parser.exit(2, f"bench.py: part {part!r}: expected {', '.join(PARTS)}\n")
-    if args.peak:
-        print_peak(args.peak, args.device, args.quick)
-    elif args.readme:
-        fill_in(args.readme)
-    else:
-        found = measure(args.parts or PARTS, args.device, args.quick)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        print(table(found), f"\nwrote {args.out}", sep="\n")
-    return 0
+            parser.error(f"part {part!r}: expected {', '.join(PARTS)}")
+
+    def action() -> None:
+        if args.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("--device cuda: this machine has no usable GPU; expected cpu")
+        if args.out.is_dir():
+            raise ValueError(f"--out {args.out}: expected a file, got a folder")
+        if args.peak:
+            print_peak(args.peak, args.device, args.quick)
+        elif args.readme:
+            fill_in(args.readme)
+        else:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            found = measure(args.parts or PARTS, args.device, args.quick)
+            write_lines(args.out, [json.dumps(found, indent=1)])
+            print(table(found), f"\nwrote {args.out}", sep="\n")
+
+    return exit_code("bench.py", action, "the same command begins again")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk does not say where
         temporary.unlink(missing_ok=True)
         raise
 
@@ -38,17 +40,6 @@ def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> None:
     with replacing(path) as file:
         for line in lines:
             file.write((line + "\n").encode("utf-8"))
-
-
-def read_json(path: Path) -> dict:
-    """A JSON object of a run's own folder. Raises ValueError if it is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: expected the JSON of a finished run: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
-    return content
 
 
 def digest(content: Path | Iterable[str]) -> str:

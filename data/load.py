@@ -5,7 +5,6 @@
 examples, report = load_examples("questions.jsonl")
 """
 
-import argparse
 import json
 import re
 import sys
@@ -13,7 +12,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from data.console import Parser
 from data.escapes import mend_escapes
+from data.reading import Check, check_fields, is_name
 from data.schemas import Odd, example_of
 from rubrics import Example
 
@@ -221,15 +222,31 @@ def read_questions(path: str | Path, announce: bool) -> list[Example]:
     return examples
 
 
+META: dict[str, Check] = {
+    "new": (lambda value: isinstance(value, bool), "true or false"),
+    "phrasing": (is_name, "seen or unseen"),
+    "kind": (is_name, "the kind of question"),
+}
+
+
+def read_tests(path: Path) -> list[Example]:
+    """The questions of a test set.
+
+    Raises ValueError, which names file, question and field, if one cannot be graded.
+    """
+    examples = load_examples(path)[0]
+    for e in examples:
+        place = f"{path}: question {e.id}"
+        check_fields(e.meta, META, f"{place}: meta")
+        if not e.rubric or not e.answer:
+            raise ValueError(f"{place}: expected an answer and a rubric, as the test sets have")
+    return examples
+
+
 # --------------------------------------------------------------------------------- the command line
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")  # one line, without the usage
-
-
 def main(argv: list[str] | None = None) -> None:
     """Say what the loader makes of a file. Exits with code 2 and one line if it is no data file."""
-    parser = _Parser(prog="data.load", description=main.__doc__.partition(".")[0] + ".")
+    parser = Parser(prog="data.load", description=main.__doc__.partition(".")[0] + ".")
     parser.add_argument("file", help="JSON Lines, in one of the schemas of data/README.md")
     args = parser.parse_args(argv)
     try:

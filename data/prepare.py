@@ -17,7 +17,6 @@
 What known, new and invented laws are is explained at the top of `laws.py`.
 """
 
-import argparse
 import json
 import random
 import sys
@@ -27,6 +26,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from data.console import Parser, exit_code, folder_path, number_flag, open_console
 from data.files import write_lines
 from data.generate import example, rubric, solution
 from data.invented import invented
@@ -36,6 +36,14 @@ from data.problems import Problem, draw
 from data.tokenizer import SPECIALS, save_ranks, train_bpe
 from rubrics import GENERIC, Example, Rubric, Sections, prompt
 
+MOST_DATA = {  # bounds of the settings of the data: beyond them, hours pass before the first word
+    "seed": 2**63 - 1,
+    "base_rows": 10_000_000,
+    "vocab_size": 1_000_000,
+    **dict.fromkeys(("stage1_questions", "stage2_questions", "test_questions"), 100_000),
+    "exposure_count": 100_000,
+}
+LEAST_VOCAB = 256 + len(SPECIALS)
 KINDS = ("one-step", "conversion", "comparison", "two-step")
 KIND_SHARES = (0.45, 0.15, 0.2, 0.2)
 
@@ -219,10 +227,10 @@ def prepare(
     Raises ValueError for a vocabulary smaller than the bytes and special tokens, or if there are
     fewer questions than asked for.
     """
-    smallest = 256 + len(SPECIALS)
-    if vocab_size < smallest:
+    if vocab_size < LEAST_VOCAB:
         raise ValueError(
-            f"vocab_size: expected at least {smallest}, a token for each byte; got {vocab_size}"
+            f"--vocab-size: expected at least {LEAST_VOCAB}, a token for each byte; "
+            f"got {vocab_size}"
         )
     out.mkdir(parents=True, exist_ok=True)
     stage1 = questions("stage1", stage1_questions, "train", seed, new_share=0.8)
@@ -337,60 +345,51 @@ def _rubric_table(rubric: Rubric) -> str:
 
 
 # --------------------------------------------------------------------------------- the command line
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message}\n")  # one line, without the usage
-
-
-def main(argv: list[str] | None = None) -> None:
-    """The command line; `argv` is sys.argv[1:] by default.
-
-    Exits with code 2 and one line for a bad argument or a folder that cannot be written.
-    """
-    parser = _Parser(
-        description="Show examples, or write the data of a run. "
-        "The defaults are those of the cpu preset."
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code, 2 after a line that says what was not expected."""
+    parser = Parser(
+        "Show examples, or write the data of a run. The defaults are those of the cpu preset."
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--show", type=int, metavar="N", help="print N examples")
-    what.add_argument("--out", type=Path, metavar="DIR", help="write the files into this folder")
-    parser.add_argument("--seed", type=int, default=0)
-    for name, default in (
-        ("base-rows", 160_000),
-        ("exposure-count", 1500),
-        ("stage1-questions", 1200),
-        ("stage2-questions", 1600),
-        ("test-questions", 400),
-        ("vocab-size", 1280),
-    ):
+    what.add_argument(
+        "--show", type=number_flag(int, 1, 100_000), metavar="N", help="print N examples"
+    )
+    what.add_argument(
+        "--out", type=folder_path, metavar="DIR", help="write the files into this folder"
+    )
+    defaults = {
+        "seed": 0,
+        "base_rows": 160_000,
+        "exposure_count": 1500,
+        "stage1_questions": 1200,
+        "stage2_questions": 1600,
+        "test_questions": 400,
+        "vocab_size": 1280,
+    }
+    for name, default in defaults.items():
         parser.add_argument(
-            "--" + name, type=int, default=default, metavar="N", help=f"({default})"
+            "--" + name.replace("_", "-"),
+            type=number_flag(int, int(name != "seed"), MOST_DATA[name]),
+            default=default,
+            metavar="N",
+            help=f"({default})",
         )
-    parser.add_argument("--exposure-share", type=float, default=0.03, metavar="X", help="(0.03)")
-    args = vars(parser.parse_args(argv))
+    parser.add_argument(
+        "--exposure-share", type=number_flag(float, 0, 1), default=0.03, metavar="X", help="(0.03)"
+    )
+    args = vars(parser.parse_args(arguments))
     count, out = args.pop("show"), args.pop("out")
-    counts = {name: n for name, n in args.items() if name not in ("seed", "exposure_share")}
-    if count is not None:
-        counts = {"show": count} | counts
-    for name, value in counts.items():
-        if value < 1:
-            flag = "--" + name.replace("_", "-")
-            parser.error(f"argument {flag}: expected a number of at least 1, got {value}")
-    share = args["exposure_share"]
-    if not 0 <= share <= 1:
-        parser.error(f"argument --exposure-share: expected a number from 0 to 1, got {share}")
-    try:
+
+    def action() -> None:
         if out:
             prepare(out, **args)
-        else:
-            sys.stdout.reconfigure(encoding="utf-8")
-            command = f"python -m data.prepare --show {count} --seed {args['seed']}"
-            print(show(sample(count, args["seed"]), command), end="")
-    except OSError as error:
-        parser.error(f"{error.filename}: {error.strerror}")
-    except ValueError as error:
-        parser.error(str(error))
+            return
+        open_console("utf-8")  # the committed sample is what this prints
+        command = f"python -m data.prepare --show {count} --seed {args['seed']}"
+        print(show(sample(count, args["seed"]), command), end="")
+
+    return exit_code("prepare.py", action, "the same command begins again")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,11 +4,11 @@ A corrupted solution has the right final answer and a wrong step. A rubric can b
 wrong relation), reduced (half of its criteria) or shuffled (the rubric of another question).
 """
 
-import json
 import random
 from dataclasses import replace
 from pathlib import Path
 
+from data import reading
 from rubrics import GENERIC, Example, Rubric, key_relations, usable_rubric
 
 # Swap every operation with its inverse: the result never is the right relation in other words.
@@ -165,7 +165,10 @@ def learned_rubrics(
     for row in read_rows(path):
         if writer is not None and row.get("writer") != writer:
             raise ValueError(f"{path} was not written by the stage1.pt beside it: run stage1 again")
-        rubrics[row["question"]] = usable_rubric(row)
+        try:
+            rubrics[row["question"]] = usable_rubric(row)
+        except ValueError as error:
+            raise ValueError(f"{path}: rubric of {row['id']}: {error}; run stage1 again") from None
         problems[row["question"]] = row["problem"]
     missing = [e.id for e in examples if e.question not in rubrics]
     if missing:
@@ -190,21 +193,13 @@ def describe_rubrics(source: str, rubrics: dict[str, Rubric]) -> str:
     return f"{len(rubrics) - replaced} learned, {replaced} invalid and replaced by the generic one"
 
 
+TEXT = (reading.is_text, "a text; run stage1 again")
+WRITTEN = dict.fromkeys(("id", "question", "text", "problem"), TEXT)
+
+
 def read_rows(path: Path) -> list[dict]:
     """The rows of a file that stage I wrote. Raises ValueError with file, line and field."""
-    rows = []
-    # Not splitlines: a question may hold other line breaks, such as U+2028, which JSON leaves bare.
-    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        wanted = ("id", "question", "text", "problem")
-        if not isinstance(row, dict) or not all(isinstance(row.get(w), str) for w in wanted):
-            raise ValueError(f"{path}:{number}: expected {', '.join(wanted)}: run stage1 again")
-        rows.append(row)
-    return rows
+    return reading.read_rows(path, WRITTEN)
 
 
 def are_of(path: Path, examples: list[Example], writer: str) -> bool:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for python exercises/check.py
+from data.console import open_console
 from exercises.harness import Endless, Wrong
 
 HERE = Path(__file__).resolve().parent
@@ -100,6 +101,11 @@ def run(check: Callable, file: str, functions=None, names=()) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    """Check the exercises of these numbers, or all; returns the exit code."""
+    open_console()
+    if {"-h", "--help"} & {*arguments}:
+        print(__doc__)
+        return 0
     known = {str(exercise.number): exercise for exercise in EXERCISES}
     if bad := [a for a in arguments if a not in known]:
         numbers = f"numbers from {EXERCISES[0].number} to {EXERCISES[-1].number}"

@@ -67,7 +67,7 @@ def example_title(example: dict) -> str:
     """The heading of one question, with its kind unless the question is the user's own."""
     if example["kind"] == "own":
         return escape(example["question"])
-    return f"{example['kind'].capitalize()}: {escape(example['question'])}"
+    return escape(f"{example['kind'].capitalize()}: {example['question']}")
 
 
 def answer_title(answer: dict) -> str:

@@ -3,7 +3,6 @@
 As in explain.py: models and logs in, plain lists and dicts for report.json out, all in nats.
 """
 
-import json
 import math
 import re
 from collections import defaultdict
@@ -13,7 +12,7 @@ from pathlib import Path
 import torch
 
 from data.grammar import canonical, correct
-from data.load import load_examples
+from data.load import read_tests
 from loss import CLIP_MODES, token_divergence
 from model import GPT
 from rcsd import write_rubrics
@@ -39,6 +38,7 @@ from rubrics import (
     usable_rubric,
 )
 from step import Rollout, completion_hidden, greedy, micro_batches, sample_completions
+from trainer.loop import read_log
 from trainer.settings import PRESETS, Settings
 
 PANEL = 100  # questions of the teacher's panel
@@ -317,12 +317,6 @@ def spread(values: list[float]) -> list:
     return [average, (squares / (len(values) - 1)) ** 0.5]
 
 
-def read_log(path: Path) -> list[dict]:
-    """The rows of a stage's log."""
-    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    return [json.loads(line) for line in lines]
-
-
 def curves(folders: list[Path]) -> list[dict]:
     """The learning curves of one or several runs, {"stage", "measure", "points"} each.
 
@@ -387,7 +381,7 @@ def report(out: Path, settings: Settings, results: dict) -> dict:
     """All sections of a finished run that need its models, on its test questions about new laws."""
     run = open_run(out, settings)
     examples = []
-    for e in load_examples(out / "data" / "test_new.jsonl")[0]:
+    for e in read_tests(out / "data" / "test_new.jsonl"):
         if fits(run, e.question, rubric=e.rubric) and fits(run, e.question, solution=e.solution):
             examples.append(e)
     written = write_rubrics(run.writer, run.tokenizer, examples, settings)

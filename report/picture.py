@@ -7,12 +7,12 @@ Shows the wrong answer to the one-step question of out/cpu/report.json, or to th
 another kind. Sizes are in px.
 """
 
-import json
 import math
 import sys
-from pathlib import Path
 from textwrap import wrap
 
+from data.console import Parser, exit_code, file_path, open_console
+from data.reading import read_json
 from report.markup import level, num, rubric_text, shade_edges, shown
 
 SHADES = (  # background and text, as in page.css on white
@@ -115,7 +115,8 @@ def find_wrong(report: dict, kind: str) -> tuple[dict, dict]:
             for answer in example["answers"]:
                 if not answer["right"]:
                     return example, answer
-    raise ValueError(f"the report has no wrong answer to a question of kind {kind!r}")
+    kinds = ", ".join(repr(example["kind"]) for example in report.get("examples", [])) or "none"
+    raise ValueError(f"no wrong answer to a question of kind {kind!r}; the report has: {kinds}")
 
 
 def printable(svg: str) -> str:
@@ -169,15 +170,24 @@ def picture(report: dict, kind: str = "one-step") -> str:
     return printable("\n".join([start, *parts, "</svg>\n"]))
 
 
-def main(arguments: list[str]) -> None:
-    """Print the picture of the run in the first argument, of the kind in the second."""
-    try:
-        path = Path(*arguments[:1], "report.json")
-        report = json.loads(path.read_text(encoding="utf-8"))
-        print(picture(report, *arguments[1:]), end="")
-    except (OSError, ValueError) as error:
-        sys.exit(f"picture.py: {error}")
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code, 2 after a line that says what was not expected."""
+    parser = Parser(__doc__)
+    parser.add_argument("run", type=file_path, metavar="DIR", help="a run with a report.json")
+    parser.add_argument("kind", nargs="?", default="one-step", help="of the question")
+    args = parser.parse_args(arguments)
+
+    def action() -> None:
+        path = args.run / "report.json"
+        report = read_json(path)
+        open_console("utf-8")  # what this prints is a file
+        try:
+            print(picture(report, args.kind), end="")
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    return exit_code("picture.py", action)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main())

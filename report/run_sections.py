@@ -134,7 +134,7 @@ def draw_stage1(report: dict) -> str:
         content += f"<h3>{escape(example['question'])}</h3>"
         for name, problem in example["problems"].items():
             if problem:
-                content += f"<p class=bad>✗ {name}: not valid ({escape(problem)})</p>"
+                content += f"<p class=bad>✗ {escape(name)}: not valid ({escape(problem)})</p>"
         body = ""
         for row in example["rows"]:
             cells = "".join(draw_criterion(row.get(name), name) for name in RUBRIC_WRITERS)

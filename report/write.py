@@ -4,8 +4,9 @@ import json
 import sys
 from pathlib import Path
 
-from data.files import digest, read_json, write_lines
-from data.load import load_examples
+from data.files import digest, write_lines
+from data.load import load_examples, read_tests
+from data.reading import read_json, read_text, write_json
 from report import explain, page, panels, terminal
 from rubrics import Rubric, parse_rubric
 from trainer.processes import rank_and_size, wait_for_all
@@ -17,7 +18,7 @@ def write_page(out: Path, name: str, report: dict) -> None:
     if rank_and_size()[0]:
         return
     out.mkdir(parents=True, exist_ok=True)
-    write_lines(out / f"{name}.json", [json.dumps(report, ensure_ascii=False, allow_nan=False)])
+    write_json(out / f"{name}.json", report, allow_nan=False)
     write_lines(out / f"{name}.html", [page.page(report)])
 
 
@@ -34,11 +35,9 @@ def write_report(
     of evaluate.py.
     """
     path, made_from = out / "report.json", digest(json.dumps(run) for run in runs)
-    done = path.exists() and read_json(path).get("made_from") == made_from
+    report = read_json(path) if path.exists() else {}
     wait_for_all()  # with several processes: all must have looked before the first writes
-    if done:
-        report = read_json(path)
-    else:
+    if report.get("made_from") != made_from:
         facts = [panels.facts(run) for run in runs]
         report = panels.tidy({"runs": facts, "table": table, "curves": panels.curves(folders)})
         if settings:
@@ -54,11 +53,7 @@ def own_question(question: str | None, path: Path) -> tuple[str, Rubric]:
     The file holds a rubric as text, or examples in JSON, of which the question chooses one. Raises
     ValueError for a file without a rubric for this question.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"{path}: expected a rubric in UTF-8: {reason}") from None
+    text = read_text(path)
     if text.lstrip().startswith("{"):
         found = [e for e in load_examples(path)[0] if e.rubric]
         chosen = [e for e in found if e.question == question]
@@ -90,7 +85,7 @@ def explain_one(
     if rubric_file:
         question, rubric = own_question(question, rubric_file)
     else:
-        chosen = explain.most_changed(run, load_examples(out / "data" / "test_new.jsonl")[0])
+        chosen = explain.most_changed(run, read_tests(out / "data" / "test_new.jsonl"))
         question, rubric = chosen.question, chosen.rubric
     report = panels.tidy({"examples": [explain.explain(run, question, rubric)]})
     write_page(out, "explain", report)

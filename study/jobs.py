@@ -3,7 +3,6 @@
 Both return lines for runs.jsonl.
 """
 
-import json
 import platform
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
@@ -12,9 +11,9 @@ from pathlib import Path
 import torch
 
 from base import run_base, run_data
-from data.files import write_lines
 from data.grammar import correct
-from data.load import load_examples
+from data.load import load_examples, read_tests
+from data.reading import write_json
 from data.tokenizer import Tokenizer, encode, read_tokenizer
 from evaluate import answer_all, judge_rubrics
 from model import GPT
@@ -23,6 +22,7 @@ from rubrics import Example, Rubric, prompt
 from step import sample_completions, validate
 from trainer.checkpoints import load, load_model
 from trainer.command_line import link_run
+from trainer.loop import read_log
 from trainer.processes import device_of
 from trainer.settings import Settings
 
@@ -33,7 +33,7 @@ TESTED_LAST = "teacher-solution"  # the last line of a seed: its data and models
 # ------------------------------------------------------------------------------------------- a test
 def test_questions(folder: Path) -> dict[str, list[Example]]:
     """The questions of each test set."""
-    return {name: load_examples(folder / "data" / f"test_{name}.jsonl")[0] for name in SETS}
+    return {name: read_tests(folder / "data" / f"test_{name}.jsonl") for name in SETS}
 
 
 def measure(
@@ -144,12 +144,6 @@ def prepare_seed(folder: Path, settings: Settings) -> list[dict]:
     ]
 
 
-def read_log(path: Path) -> list[dict]:
-    """The rows of a stage's log."""
-    with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
 def average(log: list[dict], key: str) -> float | None:
     """The mean of a measure over all steps; None if the method does not log it."""
     return sum(row[key] for row in log) / len(log) if key in log[0] else None
@@ -230,7 +224,7 @@ def work(folder: Path, job: Job, preset: dict, threads: int) -> list[dict]:
     for line in lines:  # a line has the name of the file, which regrade.py reads
         path = answers_path(folder, line["run"])
         path.parent.mkdir(exist_ok=True)
-        write_lines(path, [json.dumps(line["answers"], ensure_ascii=False)])
+        write_json(path, line["answers"])
         line["answers"] = line["run"]
     machine = f"{platform.machine()}, {device_of(made)}, torch {torch.__version__}"
     return [{**line, "seed": job.seed, **job.facts, "machine": machine} for line in lines]

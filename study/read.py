@@ -3,46 +3,28 @@
 A line holds one finished run: {"run": name, "seed", "flags", "machine", "steps", ...}.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
+from data.reading import (
+    Check,
+    check_fields,
+    each,
+    is_dict,
+    is_name,
+    is_number,
+    is_share,
+    is_text,
+    is_whole,
+    parse,
+    read_text,
+)
+
 SETS = ("new", "hard", "known")  # test sets
 Runs = dict[str, dict[int, dict]]  # lines by run and seed
-Check = tuple[Callable[[object], bool], str]  # whether a field is right, and what was expected
 
 
 # --------------------------------------------------------------------------------------- the checks
-def is_number(value, high: float = 1e15) -> bool:
-    """Whether a value is a number from 0 to `high`."""
-    return type(value) in (int, float) and 0 <= value <= high
-
-
-def is_share(value) -> bool:
-    """Whether a value is a number from 0 to 1."""
-    return is_number(value, 1)
-
-
-def is_name(value) -> bool:
-    """Whether a value is a text that is not empty."""
-    return isinstance(value, str) and value != ""
-
-
-def is_text(value) -> bool:
-    """Whether a value is a text."""
-    return isinstance(value, str)
-
-
-def is_whole(value) -> bool:
-    """Whether a value is a whole number, and not a boolean."""
-    return type(value) is int
-
-
-def is_dict(value) -> bool:
-    """Whether a value is a JSON object."""
-    return isinstance(value, dict)
-
-
 def are_answers(value) -> bool:
     """Whether a value is a text of 0 and 1."""
     return is_name(value) and set(value) <= set("01")
@@ -72,9 +54,14 @@ def is_share_or_missing(value) -> bool:
     return value is None or is_share(value)
 
 
+def is_number_or_missing(value) -> bool:
+    """Whether a value is a number of at least 0 or None."""
+    return value is None or is_number(value)
+
+
 def is_explored(value) -> bool:
     """Whether a value is what study.sweep.explore returns, or None."""
-    return value is None or all(is_share(value.get(name)) for name in ("once", "always", "mean"))
+    return value is None or each(is_share, ("once", "always", "mean"))(value)
 
 
 def is_stage1(value) -> bool:
@@ -82,11 +69,6 @@ def is_stage1(value) -> bool:
     if value is None:
         return True
     return is_dict(value) and is_share(value.get("key_new")) and is_share(value.get("key_known"))
-
-
-def are_numbers_or_none(value) -> bool:
-    """Whether all values of a JSON object are numbers or None."""
-    return is_dict(value) and all(x is None or is_number(x) for x in value.values())
 
 
 SHARE: Check = (is_share, "a number from 0 to 1")
@@ -117,7 +99,7 @@ TRAINED: dict[str, Check] = {  # fields of every line with steps
     "kept": AT_LEAST_0,
     "sampled_tokens": AT_LEAST_0,
     "seconds": AT_LEAST_0,
-    "train": (are_numbers_or_none, "numbers or null by name"),
+    "train": (each(is_number_or_missing), "numbers or null by name"),
 }
 
 
@@ -129,22 +111,15 @@ def is_grid(name: str) -> bool:
 
 def parse_line(line: str, place: str) -> dict:
     """One line of the file, checked. Raises ValueError, with the place and what was expected."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        row = None
-    if not isinstance(row, dict):
-        raise ValueError(f"{place}: line: expected a JSON object, got {line[:60]!r}")
+    row = parse(line, place)
+    check_fields(row, {}, place)
     if is_grid(str(row.get("run"))):
         fields = GRID
     elif row.get("steps"):
         fields = TRAINED
     else:
         fields = TESTED
-    for name, (is_right, expected) in {**EVERY_LINE, **fields}.items():
-        if not is_right(row.get(name)):
-            got = json.dumps(row[name])[:60] if name in row else "nothing"
-            raise ValueError(f"{place}: {name}: expected {expected}, got {got}")
+    check_fields(row, {**EVERY_LINE, **fields}, place)
     return row
 
 
@@ -154,11 +129,7 @@ def read_runs(path: Path) -> Runs:
     Raises ValueError, with the place and what was expected, for anything that the study does not
     write.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        expected = "expected the lines that study/sweep.py writes"
-        raise ValueError(f"{path}: {expected}: {error}") from None
+    lines = read_text(path).splitlines()
     runs, sizes = {}, {}  # sizes: questions in a test set, by seed and set
     for i, line in enumerate(lines, 1):
         place = f"{path}:{i}"

@@ -6,13 +6,14 @@ A run's answers lie in seedN/answers/ beside runs.jsonl. Graded again are "corre
 What was measured on questions whose answers are not stored stays: "valid", "curve", "explored".
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
-from data.files import read_json, write_lines
+from data.console import Parser, exit_code, folder_path
+from data.files import only_run, write_lines
 from data.grammar import correct
+from data.reading import read_json
 from rubrics import grade
 from study import tables
 from study.jobs import answers_path, test_questions
@@ -50,20 +51,20 @@ def regrade(out: Path) -> tuple[int, int]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(__doc__, prog="regrade.py")
+    parser.add_argument(
+        "--out", type=folder_path, default=Path("out/study"), help="default out/study"
     )
-    parser.add_argument("--out", type=Path, default=Path("out/study"), help="default out/study")
     args = parser.parse_args(arguments)
-    try:
-        graded, left = regrade(args.out)
-    except (ValueError, OSError) as error:
-        print(f"regrade.py: {error}", file=sys.stderr)
-        return 2
-    print(
-        f"regrade: {graded} runs graded again, {left} have no stored answers and stay as they were"
-    )
-    return tables.main(["--runs", str(args.out / "runs.jsonl"), "--out", str(args.out)])
+
+    def action() -> None:
+        with only_run(args.out):
+            graded, left = regrade(args.out)
+        left_out = f"{left} have no stored answers and stay as they were"
+        print(f"regrade: {graded} runs graded again, {left_out}")
+
+    code = exit_code("regrade.py", action, "the same command begins again")
+    return code or tables.main(["--runs", str(args.out / "runs.jsonl"), "--out", str(args.out)])
 
 
 if __name__ == "__main__":

@@ -19,21 +19,26 @@ The rules that make the comparison fair:
   validation accuracy. Validation questions share no numbers with the test questions.
 """
 
-import argparse
 import json
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from itertools import product
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from data.console import Parser, exit_code, explanation, folder_path, number_flag
+from data.files import only_run, write_lines
+from data.reading import read_text
 from study import tables
-from study.jobs import TESTED_LAST, Job, read_log, work
+from study.jobs import TESTED_LAST, Job, work
+from study.read import parse_line
 from study.runs import FULL, QUICK, Plan
 from trainer.settings import PRESETS
 
@@ -50,8 +55,14 @@ class Study:
         self.path = out / "runs.jsonl"
         self.lines = {}  # by run and seed
         if self.path.exists():
-            for line in read_log(self.path):
+            *lines, rest = read_text(self.path).split("\n")
+            for number, text in enumerate(lines, 1):
+                line = parse_line(text, f"{self.path}:{number}")
                 self.lines[line["run"], line["seed"]] = line
+            if rest:
+                say = f"{self.path}:{len(lines) + 1}: dropped, a line that was cut while written"
+                print(say, file=sys.stderr)
+                write_lines(self.path, lines)
         self.seeds = sorted({seed for run in plan.runs for seed in run.seeds})
         self.methods = {}  # method -> the run that chooses its learning rate, the first clean one
         for run in sorted(plan.runs, key=lambda run: run.flags.get("corrupted", 0)):
@@ -127,27 +138,39 @@ class Study:
 
     def add(self, lines: list[dict]) -> None:
         """Append finished lines to runs.jsonl."""
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.writelines(json.dumps(line) + "\n" for line in lines)
+        except OSError as error:
+            error.filename = str(self.path)
+            raise
         for line in lines:
             self.lines[line["run"], line["seed"]] = line
 
     def go(self, workers: int) -> None:
-        """Do all missing jobs, `workers` at a time."""
-        self.out.mkdir(parents=True, exist_ok=True)
+        """Do all missing jobs, `workers` at a time.
+
+        Raises ValueError, which names the job, for one that fails.
+        """
         os.environ["OMP_NUM_THREADS"] = "1"
         running = {}  # future -> (name, seed)
         bar = tqdm(total=len(list(self.jobs())), desc="study", unit="run")
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            while True:
-                self.start_jobs(pool, running, workers)
-                if not running:
-                    break
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    del running[future]
-                    self.add(future.result())
-                    bar.update()
-        bar.close()
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, spawn, end_with_parent) as pool:
+            try:
+                while True:
+                    self.start_jobs(pool, running, workers)
+                    if not running:
+                        break
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        self.add(result_of(future, *running.pop(future)))
+                        bar.update()
+            except BaseException:  # no need to wait for jobs that nobody will read
+                for worker in multiprocessing.active_children():
+                    worker.terminate()
+                raise
+            finally:
+                bar.close()
 
     def start_jobs(self, pool: ProcessPoolExecutor, running: dict, workers: int) -> None:
         """Start jobs that are ready and not running, as long as there is a free worker."""
@@ -159,6 +182,30 @@ class Study:
                 running[pool.submit(work, folder, job, preset, threads)] = key
 
 
+def end_with_parent() -> None:
+    """Let a worker end when the study ends, however that ends; Ctrl-C is for the study alone."""
+
+    def wait_for_parent() -> None:
+        multiprocessing.parent_process().join()  # a pipe that closes with the parent
+        os._exit(1)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=wait_for_parent, daemon=True).start()
+
+
+def result_of(future: Future, name: str, seed: int) -> list[dict]:
+    """The lines of a job. Raises ValueError, which names the job, if it failed."""
+    try:
+        return future.result()
+    except BrokenExecutor:
+        reason = "its process ended (killed, or out of memory?); the same command goes on from here"
+    except Exception as error:
+        reason = explanation(error)
+        if reason is None:
+            raise
+    raise ValueError(f"{name}, seed {seed}: {reason}")
+
+
 def grid_name(method: str, rate: float) -> str:
     """The name of the run that tries a learning rate for a method."""
     return f"lr-{method}-{rate:g}"
@@ -166,34 +213,31 @@ def grid_name(method: str, rate: float) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="a small study")
     parser.add_argument(
         "--preset",
         choices=sorted(PRESETS),
         help="of stage 0 and the sizes (default cpu, gpu with CUDA)",
     )
-    parser.add_argument("--out", type=Path, help="default out/study, or out/study-quick")
+    parser.add_argument("--out", type=folder_path, help="default out/study, or out/study-quick")
     parser.add_argument(
         "--workers",
-        type=int,
-        default=os.cpu_count(),
+        type=number_flag(int, 1, 1000),
+        default=os.cpu_count() or 1,
         help="runs side by side (default: one a core)",
     )
     args = parser.parse_args(arguments)
     preset = args.preset or ("gpu" if torch.cuda.is_available() else "cpu")
     out = args.out or Path("out") / ("study-quick" if args.quick else "study")
-    try:
-        Study(out, preset, QUICK if args.quick else FULL).go(args.workers)
-    except (ValueError, OSError) as error:
-        print(f"sweep.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("sweep.py: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    return tables.main(["--runs", str(out / "runs.jsonl"), "--out", str(out)])
+
+    def action() -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        with only_run(out):
+            Study(out, preset, QUICK if args.quick else FULL).go(args.workers)
+
+    code = exit_code("sweep.py", action, "the same command goes on from here")
+    return code or tables.main(["--runs", str(out / "runs.jsonl"), "--out", str(out)])
 
 
 if __name__ == "__main__":

@@ -7,12 +7,15 @@ study/results/ gets the pictures and results.json. Accuracies are shares from 0 
 results.json, percent in tables and pictures.
 """
 
-import argparse
 import json
 import os
 import sys
+from html import escape
 from pathlib import Path
 
+from data.console import Parser, exit_code, file_path, folder_path
+from data.files import replacing
+from data.reading import read_text
 from study.read import Runs, read_runs
 from study.sections import Report
 
@@ -31,7 +34,7 @@ def first_line(runs: Runs, command: str) -> str:
     for row in rows:
         if row["steps"]:
             trained.add((row["seed"], row["lr"], json.dumps(row["flags"], sort_keys=True)))
-    machines = "; ".join(sorted({row["machine"] for row in rows}))
+    machines = escape("; ".join(sorted({row["machine"] for row in rows})), quote=False)
     return f"{len(trained)} runs, trained on {machines}. This part is made by `{command}`."
 
 
@@ -40,7 +43,7 @@ def around(readme: Path) -> tuple[str, str]:
 
     Raises ValueError unless there is one of each, in this order.
     """
-    text = readme.read_bytes().decode("utf-8")
+    text = read_text(readme)
     start, end = text.find(START), text.find(END)
     if text.count(START) != 1 or text.count(END) != 1 or end < start:
         expected = f"expected one line {START} and after it one line {END}"
@@ -51,9 +54,8 @@ def around(readme: Path) -> tuple[str, str]:
 def write(path: Path, text: str) -> None:
     """Write a file whole or not at all, and keep the line ends of the text."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(text.encode("utf-8"))
-    os.replace(temporary, path)
+    with replacing(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 def make(runs_file: Path, out: Path, readme: Path | None) -> str:
@@ -80,39 +82,31 @@ def make(runs_file: Path, out: Path, readme: Path | None) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code, 2 for input that is not as expected."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument(
         "--runs",
-        type=Path,
+        type=file_path,
         default=RESULTS / "runs.jsonl",
         metavar="FILE",
         help="the finished runs",
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=folder_path,
         default=RESULTS,
         metavar="DIR",
         help="folder for the pictures and results.json",
     )
     parser.add_argument(
         "--readme",
-        type=Path,
+        type=file_path,
         nargs="?",
         const=README,
         metavar="FILE",
         help="also fill in this file (default: study/README.md)",
     )
     args = parser.parse_args(arguments)
-    try:
-        text = make(args.runs, args.out, args.readme)
-    except (ValueError, OSError) as error:
-        print(f"tables.py: {error}", file=sys.stderr)
-        return 2
-    print(text)
-    return 0
+    return exit_code("tables.py", lambda: print(make(args.runs, args.out, args.readme)))
 
 
 if __name__ == "__main__":

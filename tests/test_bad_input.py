@@ -109,7 +109,7 @@ def test_a_full_disk_is_named_and_keeps_the_old_checkpoint(finished, tmp_path):
     run_script(["base"], tmp_path / "out", "--save-seconds", "0", "--base-steps", "6")
     whole = (tmp_path / "out" / "base.pt").read_bytes()
     stopped = load(tmp_path / "out" / "base.pt") | {"step": 5}
-    torch.save(stopped | {"optimizers": [], "ema": None}, tmp_path / "out" / "base.pt")
+    save(tmp_path / "out" / "base.pt", stopped | {"optimizers": [], "ema": None})
     before = (tmp_path / "out" / "base.pt").read_bytes()
     code = """
 import resource, signal, sys
@@ -127,6 +127,6 @@ sys.exit(rcsd.main(sys.argv[1:]))
         env=os.environ | ONE_THREAD,
     )
     assert len(whole) > 20000 and done.returncode == 2 and "Traceback" not in done.stderr
-    assert "base.pt: the checkpoint could not be written" in done.stderr
+    assert "base.pt: the disk is full" in done.stderr
     assert (tmp_path / "out" / "base.pt").read_bytes() == before
     assert not list((tmp_path / "out").glob("*.tmp"))

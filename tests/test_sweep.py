@@ -2,7 +2,12 @@
 does nothing."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -167,3 +172,76 @@ def test_the_real_plans_are_valid():
             assert run.method in METHODS
             assert isinstance(plan.rates, tuple) or plan.rates[run.method] > 0
     assert {name for names in TABLES.values() for name in names} == set(RUNS)
+
+
+def test_a_line_that_was_cut_is_dropped_with_a_word(finished, tmp_path, capsys):
+    whole = (finished / "runs.jsonl").read_bytes()
+    first = whole[: whole.index(b"\n", 1000) + 1]
+    for rest in (b'{"run": "sft", "se', whole[len(first) : len(first) + 5]):
+        (tmp_path / "runs.jsonl").write_bytes(first + rest)
+        study = Study(tmp_path, "smoke", PLAN)
+        assert len(study.lines) == first.count(b"\n")
+        error = capsys.readouterr().err
+        assert "runs.jsonl:" in error and "dropped" in error and error.count("\n") == 1
+        assert (tmp_path / "runs.jsonl").read_bytes() == first
+    study.add([study.lines["base", 0]])
+    assert (tmp_path / "runs.jsonl").read_bytes().count(b"\n") == first.count(b"\n") + 1
+    Study(tmp_path, "smoke", PLAN)
+    assert capsys.readouterr().err == ""
+    (tmp_path / "runs.jsonl").write_bytes(b"{\n" + first)
+    with pytest.raises(ValueError, match="runs.jsonl:1: expected JSON"):
+        Study(tmp_path, "smoke", PLAN)
+
+
+SLOW = """
+import sys
+from study import sweep
+sweep.work = __import__("slow").work
+sys.exit(sweep.main(["--quick", "--workers", "2", "--preset", "smoke", "--out", sys.argv[1]]))
+"""
+WORK = """
+import os, time
+def work(folder, job, preset, threads):
+    folder.mkdir(exist_ok=True)
+    (folder / "worker").write_text(str(os.getpid()))
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_the_study_and_ctrl_c_says_one_line(tmp_path, how):
+    (tmp_path / "slow.py").write_text(WORK)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(tmp_path / "out")],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}", "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    told = tmp_path / "out" / "seed0" / "worker"
+    while process.poll() is None and not (told.exists() and told.read_text()):
+        time.sleep(0.05)
+    worker = int(told.read_text())
+    if how == signal.SIGINT:
+        os.killpg(process.pid, how)  # as a terminal does: to the study and to its workers
+    else:
+        process.kill()
+    errors = process.communicate(timeout=120)[1]
+    if how == signal.SIGINT:
+        lines = [line for line in errors.splitlines() if "study:" not in line]  # the bar
+        assert process.returncode == 130 and lines == [
+            "sweep.py: interrupted; the same command goes on from here"
+        ]
+    for _ in range(1200):
+        if not Path(f"/proc/{worker}").exists() or "zombie" in state_of(worker):
+            return
+        time.sleep(0.05)
+    raise AssertionError("the worker outlives its study")
+
+
+def state_of(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return "zombie"

@@ -5,45 +5,80 @@ stand in its checkpoint. Whoever reads the checkpoint compares them with what is
 """
 
 import hashlib
+import io
 from pathlib import Path
 
 import torch
 
 from data.files import replacing
+from data.reading import Check, check_fields, is_dict, is_name, is_whole
 from model import GPT, GPTConfig
 
 
 def save(path: Path, content: dict) -> None:
-    """Write a checkpoint and the digest of its weights; a killed run leaves the old one.
+    """Write a checkpoint with the digest of its weights and the seal of all that it holds.
 
-    Raises ValueError if it cannot.
+    A killed run leaves the old one. Raises OSError if it cannot be written.
     """
     content = content | {"digest": weights_digest(content["model"])}
-    try:
-        with replacing(path) as file:
-            torch.save(content, file)
-    except (OSError, RuntimeError) as error:  # PyTorch turns a failed write into a RuntimeError
-        raise ValueError(
-            f"{path}: the checkpoint could not be written: {str(error).splitlines()[0]}"
-        ) from None
+    whole = io.BytesIO()  # PyTorch would turn a full disk into a RuntimeError
+    torch.save(content | {"seal": seal(content)}, whole)
+    with replacing(path) as file:
+        file.write(whole.getbuffer())
 
 
 def load(path: Path) -> dict:
     """Read a checkpoint. Raises ValueError with one line if it is missing, damaged, or not one."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        found = content.pop("seal", None) == seal(content)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such checkpoint; run the stage before it first") from None
+    except OSError as error:
+        raise ValueError(f"{path}: expected a checkpoint: {error.strerror}") from None
+    except (MemoryError, KeyboardInterrupt):
+        raise
     except Exception as error:  # a foreign file can fail in any way
         raise ValueError(
             f"{path}: not a checkpoint of this project ({type(error).__name__})"
         ) from None
-    needed = {"step", "steps", "settings", "inputs", "config", "model", "digest"}
-    if not isinstance(content, dict) or not content.keys() >= needed:
-        raise ValueError(f"{path}: not a checkpoint of this project")
-    if content["digest"] != weights_digest(content["model"]):
-        raise ValueError(f"{path}: damaged, its weights are not those that were saved")
+    if not content.keys() >= FIELDS.keys():
+        raise ValueError(f"{path}: not a checkpoint of this project, or of another version")
+    if not found:
+        raise ValueError(f"{path}: damaged or edited, it does not hold what was saved")
+    check_fields(content, FIELDS, str(path))
     return content
+
+
+FIELDS: dict[str, Check] = {
+    **dict.fromkeys(("step", "steps"), (is_whole, "a whole number")),
+    **dict.fromkeys(("settings", "inputs", "config", "model"), (is_dict, "a dict")),
+    "digest": (is_name, "that of the weights"),
+}
+
+
+def seal(content: object) -> str:
+    """16 hex digits that stand for everything in a checkpoint: tensors, numbers, texts."""
+    found = hashlib.sha256()
+
+    def add(value: object) -> None:
+        if isinstance(value, torch.Tensor):
+            found.update(f"{value.dtype} {[*value.shape]}".encode())
+            found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        elif isinstance(value, dict):
+            found.update(f"{{{len(value)}".encode())
+            for name, part in value.items():
+                found.update(repr(name).encode())
+                add(part)
+        elif isinstance(value, (list, tuple)):
+            found.update(f"[{len(value)}".encode())
+            for part in value:
+                add(part)
+        else:
+            found.update(repr(value).encode())
+
+    add(content)
+    return found.hexdigest()[:16]
 
 
 def weights_digest(model: dict[str, torch.Tensor]) -> str:
@@ -54,6 +89,14 @@ def weights_digest(model: dict[str, torch.Tensor]) -> str:
         found.update(f"{name} {tensor.dtype} {[*tensor.shape]}".encode())
         found.update(tensor.view(-1).view(torch.uint8).numpy())
     return found.hexdigest()[:16]
+
+
+def load_weights(model: GPT, weights: dict[str, torch.Tensor]) -> None:
+    """Put weights into a model. Raises RuntimeError for other names, shapes or dtypes."""
+    for name, own in model.state_dict().items():
+        if name in weights and weights[name].dtype != own.dtype:
+            raise RuntimeError(f"{name} is {weights[name].dtype}, not {own.dtype}")
+    model.load_state_dict(weights)
 
 
 def load_model(path: Path, device: torch.device) -> GPT:
@@ -67,8 +110,8 @@ def load_model(path: Path, device: torch.device) -> GPT:
         raise ValueError(f"{path}: stopped at step {step} of {steps}; finish it with --resume")
     try:
         model = GPT(GPTConfig(**content["config"]))
-        model.load_state_dict(content["model"])
-    except (RuntimeError, TypeError) as error:
+        load_weights(model, content["model"])
+    except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: weights and shape do not fit: {str(error).splitlines()[-1].strip()}"
         ) from None

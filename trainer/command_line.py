@@ -1,26 +1,19 @@
-"""The command line of rcsd.py and evaluate.py: flags, the output folder, errors in one line."""
+"""The command line of rcsd.py and evaluate.py: the settings as flags, and the output folder."""
 
 import argparse
-import os
-import sys
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import fields
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import ContextManager
 
 import torch
 
+from data.console import Parser, file_path, folder_path
 from data.files import only_run
 from trainer.checkpoints import load
-from trainer.processes import rank_and_size
-from trainer.settings import PRESET_ONLY, PRESETS, Settings
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")  # one line, without the usage
-
+from trainer.processes import rank_and_size, wait_for_all
+from trainer.settings import PRESET_ONLY, PRESETS, Settings, settings_of
 
 GROUPS = {  # of --help, by the first stage whose result a setting changes
     "data": "data",
@@ -34,19 +27,18 @@ GROUPS = {  # of --help, by the first stage whose result a setting changes
 def settings_parser(description: str) -> Parser:
     """A parser with the flags that name a run and, in groups, a flag for each setting."""
     parser = Parser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description,
         epilog="What a preset sets has a flag too, such as --n-layer: see trainer/settings.py.",
     )
     parser.add_argument(
         "--preset", choices=("auto", *PRESETS), default="auto", help="auto: gpu with CUDA, else cpu"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="output folder (default out/PRESET)"
+        "--out", type=folder_path, metavar="DIR", help="output folder (default out/PRESET)"
     )
     parser.add_argument(
         "--from",
-        type=Path,
+        type=file_path,
         metavar="DIR",
         dest="source",
         help="a finished run: start from its settings, data, base model and learned rubrics",
@@ -85,39 +77,22 @@ def settings_of_run(folder: Path) -> dict:
     """The settings of the last stage that a run has finished; none if it has no checkpoint."""
     for stage in ("stage2", "stage1", "base"):
         if (folder / f"{stage}.pt").exists():
-            return load(folder / f"{stage}.pt")["settings"]
+            path = folder / f"{stage}.pt"
+            made = load(path)["settings"]
+            settings_of(made, path)
+            return made
     return {}
 
 
-def exit_code(program: str, action: Callable[[], None]) -> int:
-    """Run a command line's action. What a user can mend becomes one line on stderr and code 2."""
-    go_on = "the same command with --resume goes on from the last checkpoint"
-    try:
-        action()
-    except BrokenPipeError:  # whoever read the output, `head` say, has seen enough
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")
-        return 0
-    except (ValueError, OSError) as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return 2
-    except torch.OutOfMemoryError:
-        hint = "try a smaller --micro-tokens or --batch"
-        print(f"{program}: out of GPU memory; {hint}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted; {go_on}", file=sys.stderr)
-        return 130
-    except RuntimeError as error:
-        rank, size = rank_and_size()
-        if size == 1:
-            raise
-        reason = str(error).splitlines()[0]
-        print(
-            f"{program}: rank {rank}: another process of this run has ended ({reason}); {go_on}",
-            file=sys.__stderr__,
-        )
-        return 1
-    return 0
+def with_run_settings(out: Path, settings: Settings) -> Settings:
+    """The settings of the finished run in `out`; those of this machine stay as they are.
+
+    Raises ValueError for a checkpoint that is missing or of another version.
+    """
+    path = out / "stage2.pt"
+    made = load(path)["settings"]
+    settings_of(made, path)
+    return replace(settings, **made)
 
 
 def hold(out: Path) -> ContextManager:
@@ -129,17 +104,36 @@ def hold(out: Path) -> ContextManager:
 BEFORE_STAGE2 = ("data", "base.pt", "base.jsonl", "stage1.pt", "stage1.jsonl", "rubrics.jsonl")
 
 
-def link_run(source: Path, out: Path, names: tuple[str, ...] = BEFORE_STAGE2) -> None:
-    """Links in `out` to these results of the run in `source`, where `out` has none of its own.
+@contextmanager
+def own_folder(out: Path, source: Path | None, create: bool) -> Iterator[None]:
+    """Hold the output folder; with `source` it has links to the results of that run."""
+    if source:
+        require_run(source, out)
+    if source or create:
+        out.mkdir(parents=True, exist_ok=True)
+    with hold(out):
+        if source and rank_and_size()[0] == 0:
+            link_run(source, out)
+        wait_for_all()
+        yield
 
-    Raises ValueError if `source` has no data or is `out`.
-    """
+
+def require_run(source: Path, out: Path) -> None:
+    """Raises ValueError if `source` has no data or is `out`."""
     if not (source / "data" / "tokenizer.txt").exists():
         raise ValueError(
             f"--from {source}: no run there; expected a folder that `rcsd.py data` wrote"
         )
     if source.resolve() == out.resolve():
         raise ValueError(f"--from {source} and --out are the same folder")
+
+
+def link_run(source: Path, out: Path, names: tuple[str, ...] = BEFORE_STAGE2) -> None:
+    """Links in `out` to these results of the run in `source`, where `out` has none of its own.
+
+    Raises ValueError as `require_run` does.
+    """
+    require_run(source, out)
     out.mkdir(parents=True, exist_ok=True)
     for name in names:
         if (source / name).exists() and not (out / name).exists():

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.load import load_examples
+from data.load import load_examples, read_tests
 from data.tokenizer import Tokenizer, encode
 from rubrics import GENERIC, TEACHER_CONTEXTS, Example, Rubric, prompt, teacher_prompt
 from trainer.settings import Settings
@@ -85,7 +85,7 @@ def question_readers(
 
 def test_questions(out: Path) -> list[Example]:
     """All test questions of a run. Raises ValueError if two of them have one id."""
-    examples = [e for name in TESTS for e in load_examples(out / "data" / f"{name}.jsonl")[0]]
+    examples = [e for name in TESTS for e in read_tests(out / "data" / f"{name}.jsonl")]
     id, count = Counter(e.id for e in examples).most_common(1)[0]
     if count > 1:
         raise ValueError(f"{out / 'data'}: {count} test questions have the id {id!r}")

@@ -7,14 +7,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from tqdm import tqdm
 
 from data.files import write_lines
+from data.reading import Check, is_finite, is_whole, iterate_rows
 from model import GPT
-from trainer.checkpoints import load, require_same_inputs, require_same_settings, save
+from trainer.checkpoints import load, load_weights, require_same_inputs, require_same_settings, save
 from trainer.processes import rank_and_size, wait_for_all
 from trainer.settings import Settings
 
@@ -56,14 +59,18 @@ def restore(path: Path, state: State, wanted: dict, inputs: dict[str, str]) -> N
     require_same_inputs(path, content["inputs"], inputs)
     if content["config"] != asdict(state.student.config):
         raise ValueError(f"{path} holds a model of another shape: {content['config']}")
-    state.student.load_state_dict(content["model"])
-    state.step, state.best = content["step"], content.get("best")
-    if content["step"] == content["steps"]:  # a finished run has no more than its weights
-        return
-    for optimizer, saved in zip(state.optimizers, content["optimizers"]):
-        optimizer.load_state_dict(saved)
-    if state.ema is not None:
-        state.ema.load_state_dict(content["ema"])
+    try:
+        load_weights(state.student, content["model"])
+        state.step, state.best = content["step"], content.get("best")
+        if content["step"] == content["steps"]:  # a finished run has no more than its weights
+            return
+        for optimizer, saved in zip(state.optimizers, content["optimizers"]):
+            optimizer.load_state_dict(saved)
+        if state.ema is not None:
+            state.ema.load_state_dict(content["ema"])
+    except (RuntimeError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ValueError(f"{path}: its state does not fit this run: {reason}") from None
 
 
 def checkpoint(path: Path, state: State, steps: int, wanted: dict, inputs: dict[str, str]) -> None:
@@ -160,7 +167,8 @@ class Loop:
         is_first = rank_and_size()[0] == 0
         if is_first:  # forget what was logged after the checkpoint
             start, log = self.state.step, self.log_path
-            write_lines(log, log.read_text(encoding="utf-8").split("\n")[:start] if start else [])
+            done = read_log(log, start) if start else []
+            write_lines(log, (json.dumps(row, ensure_ascii=False) for row in done))
         self.file = open(self.log_path if is_first else os.devnull, "a", encoding="utf-8")
         self.saved = time.monotonic()
         return self
@@ -192,10 +200,10 @@ class Loop:
             scores = self.validate(state.student)
             row |= scores
             keep_best(state, scores)
-        self.file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self.file.flush()
+        add_row(self.file, row)
         self.bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
         if time.monotonic() - self.saved > self.settings.save_seconds and state.step < steps:
+            os.fsync(self.file.fileno())  # the log is never behind its checkpoint
             self.save()
             self.saved = time.monotonic()
 
@@ -214,6 +222,40 @@ class Loop:
                 self.state.student.load_state_dict(self.state.best["model"])
             self.save()
             wait_for_all()
+
+
+def add_row(log: TextIO, row: dict) -> None:
+    """Write a step's row. Raises OSError, which names the log."""
+    try:
+        log.write(json.dumps(row, ensure_ascii=False) + "\n")
+        log.flush()
+    except OSError as error:
+        error.filename = log.name
+        raise
+
+
+NUMBER: Check = (is_finite, "a number")
+ROW: dict[str, Check] = {  # what every row of a log has
+    "step": (is_whole, "the number of a step"),
+    **dict.fromkeys(("loss", "tokens", "seconds"), NUMBER),
+}
+
+
+def read_log(path: Path, steps: int | None = None) -> list[dict]:
+    """The rows of a stage's log, the first `steps` of them.
+
+    Raises ValueError with file, line and field for rows that training did not write.
+    """
+    rows = list(islice(iterate_rows(path, ROW), steps))  # a killed run may leave half a row
+    for number, row in enumerate(rows):
+        if row["step"] != number:
+            raise ValueError(f"{path}:{number + 1}: step: expected {number}, got {row['step']}")
+        for name, value in row.items():
+            if name != "sample" and not is_finite(value):
+                raise ValueError(f"{path}:{number + 1}: {name}: expected a number, got {value!r}")
+    if steps is not None and len(rows) < steps:
+        raise ValueError(f"{path}: expected the {steps} steps of its checkpoint, got {len(rows)}")
+    return rows
 
 
 def peak_mb(model: GPT) -> int:

@@ -7,10 +7,13 @@ functions do nothing.
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 
+from data.console import GO_ON
 from trainer.settings import Settings
 
 
@@ -31,11 +34,31 @@ def rank_and_size() -> tuple[int, int]:
 
 
 def join_processes(settings: Settings) -> None:
-    """Join the processes that torchrun started, if it did. All but rank 0 are silent."""
+    """Join the processes that torchrun started, if it did.
+
+    All but rank 0 are silent; only `exit_code` of data/console.py gives them their stderr back.
+    """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device_of(settings).type == "cuda" else "gloo")
         if dist.get_rank():
             sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")
+
+
+@contextmanager
+def all_processes() -> Iterator[None]:
+    """Around what all processes do together. Raises ConnectionError if another one has ended.
+
+    So an error of this process's own is never taken for one of another.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ConnectionError(
+            f"another process of this run has ended, see its own error ({reason}); {GO_ON}"
+        ) from None
 
 
 def shard(rows):
@@ -50,7 +73,8 @@ def gather(rows: list) -> list:
     if size == 1:
         return rows
     parts = [None] * size
-    dist.all_gather_object(parts, rows)
+    with all_processes():
+        dist.all_gather_object(parts, rows)
     whole = [None] * sum(map(len, parts))
     for start, part in enumerate(parts):
         whole[start::size] = part
@@ -63,11 +87,13 @@ def sum_gradients(parameters: list[torch.Tensor]) -> None:
         flat = torch.cat(
             [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
         )
-        dist.all_reduce(flat)
+        with all_processes():
+            dist.all_reduce(flat)
         for p, part in zip(parameters, flat.split([p.numel() for p in parameters])):
             p.grad = part.view_as(p).clone()
 
 
 def wait_for_all() -> None:
     if rank_and_size()[1] > 1:
-        dist.barrier()
+        with all_processes():
+            dist.barrier()

@@ -2,7 +2,9 @@
 
 import hashlib
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
+from data.prepare import LEAST_VOCAB, MOST_DATA
 from data.sources import RUBRICS
 from loss import CLIP_MODES
 from rubrics import TEACHER_CONTEXTS
@@ -16,6 +18,18 @@ PRESET_ONLY = (
     *("stage2_questions", "test_questions", "dtype", "max_seq_len", "n_layer", "n_head"),
     *("n_kv_head", "head_dim", "n_embd", "mlp_width", "base_tokens", "prompt_weight"),
 )
+# Where no run of this code goes: memory would end it, or hours would pass before its first word.
+MOST = MOST_DATA | {
+    **dict.fromkeys(("n_layer", "n_head", "n_kv_head"), 1000),
+    **dict.fromkeys(("n_embd", "mlp_width", "head_dim"), 1_000_000),
+    **dict.fromkeys(("base_steps", "stage1_steps", "stage2_steps"), 100_000_000),
+    **dict.fromkeys(("batch", "group_size", "max_seq_len"), 1_000_000),
+    **dict.fromkeys(("base_tokens", "micro_tokens", "top_k_loss", "eval_every"), 1_000_000_000),
+    **dict.fromkeys(("stage1_limit", "stage2_limit", "save_seconds"), 1_000_000_000),
+    **dict.fromkeys(("lr", "base_lr", "temperature", "clip", "clip_eps"), 1_000_000),
+    **dict.fromkeys(("max_new_tokens", "updates_per_batch"), 1_000_000),
+}
+MOST_PARAMETERS = 4_000_000_000
 SHARES = ("beta", "exposure_share", "ema_decay", "prompt_weight", "rubric_rate", "corrupted")
 
 
@@ -92,16 +106,17 @@ class Settings:
             value, flag = getattr(self, f.name), f"--{f.name.replace('_', '-')}"
             zero_means_off = f.default == 0
             least = 1 if f.type is int and not zero_means_off else 0
+            least = LEAST_VOCAB if f.name == "vocab_size" else least
+            most = 1 if f.name in SHARES else MOST.get(f.name)
+            kinds = (int, float) if f.type is float else f.type
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise ValueError(f"{flag}: expected {f.type.__name__}, got {value!r}")
             if f.metadata["choices"] and value not in f.metadata["choices"]:
                 raise ValueError(
                     f"{flag}: expected one of {', '.join(f.metadata['choices'])}, got {value!r}"
                 )
-            if f.type in (int, float) and not least <= value < float("inf"):
-                raise ValueError(f"{flag}: expected a number of at least {least}, got {value}")
-        for name in SHARES:
-            value, flag = getattr(self, name), f"--{name.replace('_', '-')}"
-            if value > 1:
-                raise ValueError(f"{flag}: expected a number from 0 to 1, got {value}")
+            if most and not least <= value <= most:
+                raise ValueError(f"{flag}: expected a number from {least} to {most:,}, got {value}")
         if self.temperature < 0.01:
             raise ValueError(
                 f"--temperature: expected at least 0.01, as logits are divided by it, "
@@ -113,6 +128,20 @@ class Settings:
             raise ValueError(
                 f"--max-new-tokens: expected less than --max-seq-len {self.max_seq_len}, "
                 f"got {self.max_new_tokens}"
+            )
+        if self.head_dim % 2:
+            raise ValueError(f"--head-dim: expected an even number, got {self.head_dim}")
+        if self.n_head % self.n_kv_head:
+            raise ValueError(
+                f"--n-head: expected a multiple of --n-kv-head {self.n_kv_head}, got {self.n_head}"
+            )
+        block = self.n_embd * (3 * self.mlp_width + 4 * self.n_head * self.head_dim)
+        parameters = self.vocab_size * self.n_embd + self.n_layer * block
+        if parameters > MOST_PARAMETERS:
+            raise ValueError(
+                f"--n-embd {self.n_embd}, --n-layer {self.n_layer}, --n-head {self.n_head}, "
+                f"--head-dim {self.head_dim}, --mlp-width {self.mlp_width}: expected a model of "
+                f"at most {MOST_PARAMETERS:,} parameters, got about {parameters:,}"
             )
 
     def loss_options(self) -> dict:
@@ -176,6 +205,20 @@ PRESETS = {
         test_questions=800,
     ),
 }
+
+
+def settings_of(made: dict, path: Path) -> Settings:
+    """The settings that the file `path` was made with.
+
+    Raises ValueError, which names the file and the setting, for one of another version.
+    """
+    unknown = made.keys() - {f.name for f in fields(Settings)}
+    if unknown:
+        raise ValueError(f"{path}: made by another version, with the setting {min(unknown)!r}")
+    try:
+        return Settings(**made)
+    except ValueError as error:
+        raise ValueError(f"{path}: made by another version, with {error}") from None
 
 
 def seed_for(settings: Settings, *what) -> int:

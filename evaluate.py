@@ -26,8 +26,8 @@ from data.reading import write_json
 from data.tokenizer import TOKENIZER, Tokenizer, encode, read_tokenizer
 from model import GPT, count_parameters
 from rcsd import write_rubrics
-from report.panels import spread
-from report.results import MODELS, read_results
+from report.curves import spread
+from report.results import read_results
 from report.write import explain_one, write_report
 from rubrics import Example, Rubric, grade, key_relations, prompt, usable_rubric
 from step import greedy
@@ -192,21 +192,21 @@ def table_parts(runs: list[dict]) -> list[dict]:
             run = run.get(name, float("nan")) if isinstance(run, dict) else run
         return run
 
-    models = {"base": "base", "stage1": "stage I"}
+    columns, models = list(runs[0]["accuracy"]), {"base": "base", "stage1": "stage I"}
     answers, written = [], []
     for group in GROUPS:
         counts = {run["questions"].get(group) for run in runs}
         n = counts.pop() if len(counts) == 1 else None
-        answers.append(row(group, MODELS, lambda run, c: measured(run, "accuracy", c, group), n))
+        answers.append(row(group, columns, lambda run, c: measured(run, "accuracy", c, group), n))
     for group in SEEN:
         for kind in sorted({k for run in runs for k in run["kinds"]["base"].get(group, ())}):
             label = f"  {group}, {kind}"
             answers.append(
-                row(label, MODELS, lambda run, c: measured(run, "kinds", c, group, kind))
+                row(label, columns, lambda run, c: measured(run, "kinds", c, group, kind))
             )
     for group in SEEN:
         label = f"rubric score, {group}"
-        answers.append(row(label, MODELS, lambda run, c: measured(run, "score", c, group)))
+        answers.append(row(label, columns, lambda run, c: measured(run, "score", c, group)))
     for group in SEEN:
         for name, words in (("valid", "valid"), ("key", "right key criteria")):
             label = f"{group}: {words}"
@@ -215,7 +215,7 @@ def table_parts(runs: list[dict]) -> list[dict]:
             )
     names = list(models.values())
     return [
-        {"title": "accuracy, %", "columns": list(MODELS), "counted": True, "rows": answers},
+        {"title": "accuracy, %", "columns": columns, "counted": True, "rows": answers},
         {
             "title": "stage I: greedy rubrics, %",
             "columns": names,

@@ -1,4 +1,4 @@
-"""The numbers of the report's panels: curves, stage I's rubrics, the teacher, the clip modes.
+"""The numbers of the report's panels: stage I's rubrics, the teacher, the clip modes.
 
 As in explain.py: models and logs in, plain lists and dicts for report.json out, all in nats.
 """
@@ -38,14 +38,12 @@ from rubrics import (
     usable_rubric,
 )
 from step import Rollout, completion_hidden, greedy, micro_batches, sample_completions
-from trainer.loop import read_log
 from trainer.settings import PRESETS, Settings
 
 PANEL = 100  # questions of the teacher's panel
 TAIL_K = 20  # the tail is the student's mass outside the teacher's TAIL_K likeliest tokens
 SCALE_CLIP = 0.5  # nats: the bound of clip mode "scale" in the panel
 POINT_CLIP = 0.05  # nats: the bound of "pointwise", as in the public code
-BUCKETS = 24  # points of a learning curve
 
 
 # -------------------------------------------------------------------------------- stage I's rubrics
@@ -305,42 +303,6 @@ def clip_modes(
 
 
 # ------------------------------------------------------------------------------------ the whole run
-CURVES = {"base": ("loss",), "stage1": ("loss", "valid"), "stage2": ("loss", "correct")}
-
-
-def spread(values: list[float]) -> list:
-    """[mean, standard deviation (n - 1)]; the latter is None for a single value."""
-    average = sum(values) / len(values)
-    if len(values) == 1:
-        return [average, None]
-    squares = sum((v - average) ** 2 for v in values)
-    return [average, (squares / (len(values) - 1)) ** 0.5]
-
-
-def curves(folders: list[Path]) -> list[dict]:
-    """The learning curves of one or several runs, {"stage", "measure", "points"} each.
-
-    A point is [step, mean, standard deviation over runs], each a mean over a stretch of steps. A
-    measure that a row of a log lacks has no curve.
-    """
-    found = []
-    for stage, measures in CURVES.items():
-        logs = [read_log(folder / f"{stage}.jsonl") for folder in folders]
-        steps = min(map(len, logs))
-        width = max(1, math.ceil(steps / BUCKETS))
-        for measure in measures:
-            if not all(measure in row for log in logs for row in log):
-                continue
-            points = []
-            for end in range(width, steps + 1, width):
-                means = []
-                for log in logs:
-                    means.append(sum(row[measure] for row in log[end - width : end]) / width)
-                points.append([end, *spread(means)])
-            found.append({"stage": stage, "measure": measure, "points": points})
-    return found
-
-
 def facts(results: dict) -> dict:
     """What was run, from results.json, and how its settings differ from the nearest preset."""
     settings, changes = results["settings"], {}

@@ -8,6 +8,7 @@ from data.files import digest, write_lines
 from data.load import load_examples, read_tests
 from data.reading import read_json, read_text, write_json
 from report import explain, page, panels, terminal
+from report.curves import curves
 from rubrics import Rubric, parse_rubric
 from trainer.processes import rank_and_size, wait_for_all
 from trainer.settings import Settings
@@ -39,7 +40,7 @@ def write_report(
     wait_for_all()  # with several processes: all must have looked before the first writes
     if report.get("made_from") != made_from:
         facts = [panels.facts(run) for run in runs]
-        report = panels.tidy({"runs": facts, "table": table, "curves": panels.curves(folders)})
+        report = panels.tidy({"runs": facts, "table": table, "curves": curves(folders)})
         if settings:
             report |= panels.report(out, settings, runs[0])
         report["made_from"] = made_from

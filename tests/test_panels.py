@@ -11,7 +11,7 @@ import evaluate
 import rcsd
 from data.load import load_examples
 from data.sources import noisy_rubric
-from report import explain, panels
+from report import curves, explain, panels
 from rubrics import Criterion, Example, Rubric
 from tiny import TINY
 from trainer.settings import Settings
@@ -98,14 +98,19 @@ def test_the_clip_modes_on_the_example_of_the_readme():
     assert panels.clip_modes(run, own, own, where, torch.tensor([False, False])) is None
 
 
+ROW = {"tokens": 1, "seconds": 0.5}
+
+
 def test_curves_average_over_steps_and_spread_over_runs(tmp_path):
     for name, shift in (("a", 0.0), ("b", 2.0)):
         (tmp_path / name).mkdir()
         for stage, row in (("base", {}), ("stage1", {"valid": 0.5}), ("stage2", {"correct": 1.0})):
             (tmp_path / name / f"{stage}.jsonl").write_text(
-                "\n".join(json.dumps({"loss": i + shift, **row}) for i in range(48))
+                "\n".join(
+                    json.dumps({**ROW, "step": i, "loss": i + shift, **row}) for i in range(48)
+                )
             )
-    both = panels.curves([tmp_path / "a", tmp_path / "b"])
+    both = curves.curves([tmp_path / "a", tmp_path / "b"])
     assert [(c["stage"], c["measure"]) for c in both] == [
         ("base", "loss"),
         ("stage1", "loss"),
@@ -115,9 +120,9 @@ def test_curves_average_over_steps_and_spread_over_runs(tmp_path):
     ]
     assert (
         both[0]["points"][0] == [2, 1.5, pytest.approx(2**0.5)]
-        and len(both[0]["points"]) == panels.BUCKETS
+        and len(both[0]["points"]) == curves.BUCKETS
     )
-    assert panels.curves([tmp_path / "a"])[0]["points"][-1] == [48, 46.5, None]
+    assert curves.curves([tmp_path / "a"])[0]["points"][-1] == [48, 46.5, None]
     assert {p[1] for p in both[2]["points"]} == {0.5} and {p[1] for p in both[4]["points"]} == {1.0}
 
 

@@ -225,7 +225,7 @@ def fill_in(readme: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, prog="bench.py")
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)"
     )

@@ -85,7 +85,7 @@ def parse(text: str, place: str) -> object:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         reason = str(error).replace("line 1 ", "")
-        raise ValueError(f"{place}: expected JSON, got {text[:60]!r}: {reason}") from None
+        raise ValueError(f"{place}: expected a JSON object, got {text[:60]!r}: {reason}") from None
 
 
 def iterate_rows(path: Path, fields: dict[str, Check]) -> Iterator[dict]:

@@ -172,7 +172,7 @@ def picture(report: dict, kind: str = "one-step") -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code, 2 after a line that says what was not expected."""
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, prog="picture.py")
     parser.add_argument("run", type=file_path, metavar="DIR", help="a run with a report.json")
     parser.add_argument("kind", nargs="?", default="one-step", help="of the question")
     args = parser.parse_args(arguments)

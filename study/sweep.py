@@ -213,7 +213,7 @@ def grid_name(method: str, rate: float) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, prog="sweep.py")
     parser.add_argument("--quick", action="store_true", help="a small study")
     parser.add_argument(
         "--preset",

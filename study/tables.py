@@ -82,7 +82,7 @@ def make(runs_file: Path, out: Path, readme: Path | None) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code, 2 for input that is not as expected."""
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, prog="tables.py")
     parser.add_argument(
         "--runs",
         type=file_path,

@@ -271,7 +271,7 @@ def fault(case: Case, finished: Path) -> str:
     """What is wrong with how a case ends, or ""."""
     with tempfile.TemporaryDirectory() as folder:
         places = {"run": str(Path(folder, "run")), "new": str(Path(folder, "new"))}
-        run = shutil.copytree(finished, places["run"])
+        run = Path(shutil.copytree(finished, places["run"]))
 
         def fill(text: str) -> str:
             return re.sub(r"\{(run|new)\}", lambda match: places[match[1]], text)

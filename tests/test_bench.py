@@ -90,7 +90,8 @@ def test_readme_command_and_wrong_part(tmp_path, monkeypatch, capsys):
         bench.main(["engine"])
     assert (
         stop.value.code == 2
-        and capsys.readouterr().err == "bench.py: part 'engine': expected loss, sampler, loop\n"
+        and capsys.readouterr().err
+        == "bench.py: part 'engine': expected loss, sampler, loop (see --help)\n"
     )
 
 

@@ -189,4 +189,4 @@ def test_the_command_of_the_picture(finished, tmp_path):
     )
     assert made(finished).stdout == made(finished, "one-step").stdout
     for done in (made(), made(tmp_path), made(finished, "no such kind")):
-        assert done.returncode == 1 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+        assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1

@@ -127,7 +127,7 @@ def test_explain_takes_json_and_finds_the_question(finished, tmp_path):
 @pytest.mark.parametrize(
     "rubric, question, expected",
     [
-        (None, "Why?", "missing.txt: expected a rubric"),
+        (None, "Why?", "missing.txt: expected a file"),
         ("no rubric at all", "Why?", "line 1: expected 'weight Category"),
         ("3 Important: a", "Why?", "no Essential criterion"),
         (LINES, "why? " * 300, "388"),

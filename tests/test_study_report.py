@@ -138,9 +138,9 @@ README = "# Title\r\n\nprose ± \n<!-- study -->\nold\n<!-- /study -->\nmore, an
 @pytest.mark.parametrize(
     "change, message",
     [
-        ("not json", "line: expected a JSON object"),
-        ("[1]", "line: expected a JSON object"),
-        ("", "line: expected a JSON"),
+        ("not json", "expected a JSON object"),
+        ("[1]", "expected a JSON object"),
+        ("", "expected a JSON"),
         ({"run": 3}, "run: expected a name, got 3"),
         ({"seed": None}, "seed: expected a whole number"),
         ({"seed": True}, "seed: expected"),

@@ -189,7 +189,7 @@ def test_a_line_that_was_cut_is_dropped_with_a_word(finished, tmp_path, capsys):
     Study(tmp_path, "smoke", PLAN)
     assert capsys.readouterr().err == ""
     (tmp_path / "runs.jsonl").write_bytes(b"{\n" + first)
-    with pytest.raises(ValueError, match="runs.jsonl:1: expected JSON"):
+    with pytest.raises(ValueError, match="runs.jsonl:1: expected a JSON object"):
         Study(tmp_path, "smoke", PLAN)
 
 
@@ -229,7 +229,7 @@ def test_workers_end_with_the_study_and_ctrl_c_says_one_line(tmp_path, how):
         process.kill()
     errors = process.communicate(timeout=120)[1]
     if how == signal.SIGINT:
-        lines = [line for line in errors.splitlines() if "study:" not in line]  # the bar
+        lines = [line for line in errors.splitlines() if line and "study:" not in line]
         assert process.returncode == 130 and lines == [
             "sweep.py: interrupted; the same command goes on from here"
         ]

@@ -247,6 +247,8 @@ def read_log(path: Path, steps: int | None = None) -> list[dict]:
     Raises ValueError with file, line and field for rows that training did not write.
     """
     rows = list(islice(iterate_rows(path, ROW), steps))  # a killed run may leave half a row
+    if not rows:
+        raise ValueError(f"{path}: expected a row for each step, got an empty file")
     for number, row in enumerate(rows):
         if row["step"] != number:
             raise ValueError(f"{path}:{number + 1}: step: expected {number}, got {row['step']}")

@@ -29,7 +29,7 @@ class Case:
     """What is done to the copy before."""
 
     def __str__(self):
-        return f"{self.kind}: {self.name}: {self.program} {' '.join(self.words)}"[:200]
+        return f"{self.kind}: {self.name}: {self.program} {' '.join(self.words)}"
 
 
 # ------------------------------------------------------------------------------------ to any file

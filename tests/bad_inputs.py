@@ -214,7 +214,7 @@ def command_cases() -> Iterator[Case]:
     for program, rows in COMMANDS.items():
         for words, named in rows:
             yield Case(f"flags of {program}", " ".join(words), program, words, [named])
-    for name in ("seed", *MOST):
+    for name in MOST:
         if name in prepare.MOST_DATA:
             for value in ("-1", "x", "", "1.5", str(MOST[name] + 1)):
                 words = ["--out", "{new}", f"{flag_of(name)}={value}"]
@@ -312,7 +312,7 @@ def main() -> int:
         for case in chosen:
             if why := fault(case, run):
                 faults += 1
-                print(f"{case}\n    {why}", flush=True)
+                print(f"{str(case)[:150]}\n    {why}", flush=True)
     seconds = time.monotonic() - began
     print(f"{len(chosen) - faults} of {len(chosen)} bad inputs end as they should; {seconds:.0f} s")
     return 1 if faults else 0

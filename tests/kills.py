@@ -176,7 +176,7 @@ COMMANDS: dict[str, tuple[Callable[[Path], int], tuple[str, ...]]] = {
     "stage2 --from": (linked, ()),
     "evaluate": (
         lambda out: evaluate.main(["--out", str(out), *FLAGS]),
-        ("data", "*.pt", "base.jsonl", "stage?.jsonl"),
+        ("data", "*.pt", "*.jsonl"),
     ),
     "explain": (
         lambda out: evaluate.main(["explain", "--out", str(out), *FLAGS]),
@@ -189,6 +189,9 @@ COMMANDS: dict[str, tuple[Callable[[Path], int], tuple[str, ...]]] = {
     "study": (study, ()),
     "study.tables": (study_tables, ("runs.jsonl",)),
 }
+
+
+SAMPLE = ("data", "base", "stage2", "evaluate")
 
 
 def start(finished: Path, out: Path, names: tuple[str, ...]) -> None:
@@ -238,43 +241,48 @@ def chosen_steps(names: list[str], sample: bool) -> list[int]:
     return steps[len(steps) // 2 :][:1] if sample else steps
 
 
+def fault(name: str, out: Path, k: int, expected: dict) -> str:
+    """What is wrong after a command was killed in its k-th step and run again, or ""."""
+    command, parts = COMMANDS[name]
+    shutil.rmtree(out, ignore_errors=True)
+    start(out.parent.parent / "finished", out, parts)
+    if in_fork(lambda: command(out), out, k)[0] != -signal.SIGKILL:
+        return "it was not killed"
+    if in_fork(lambda: command(out), out, None)[0] != 0:
+        return (out.parent / "errors.txt").read_text().splitlines()[-1]
+    found = content(out)
+    changed = [path for path in found | expected if found.get(path, 0) != expected.get(path, 0)]
+    return f"other bits: {', '.join(changed)}" if changed else ""
+
+
 def main() -> int:
     """Run the commands that the command line names, or all; returns the exit code."""
     torch.set_num_threads(1)
     sample, wanted = "--sample" in sys.argv, [a for a in sys.argv[1:] if a in COMMANDS]
-    began, kills, faults = time.monotonic(), 0, 0
+    chosen = wanted or (SAMPLE if sample else list(COMMANDS))
+    began, kills, faults, whole = time.monotonic(), 0, 0, {}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        finished = place / "finished"
-        for name in STAGES:
-            assert in_fork(lambda: stage(name)(finished), finished, None)[0] == 0, name
-        evaluated = in_fork(lambda: COMMANDS["evaluate"][0](finished), finished, None)
-        assert evaluated[0] == 0
-        for name in wanted or COMMANDS:
+        for name in dict.fromkeys([*STAGES, "evaluate", *chosen]):  # undisturbed
             command, parts = COMMANDS[name]
-            whole = place / name.replace(" ", "") / "run"
-            start(finished, whole, parts)
-            status, steps = in_fork(lambda: command(whole), whole, None)
-            assert status == 0, (whole.parent / "errors.txt").read_text()
-            expected, here = content(whole), 0
-            for k in chosen_steps(steps, sample):
-                shutil.rmtree(whole)
-                start(finished, whole, parts)
-                why = ""
-                if in_fork(lambda: command(whole), whole, k)[0] != -signal.SIGKILL:
-                    why = "it was not killed"
-                elif in_fork(lambda: command(whole), whole, None)[0] != 0:
-                    why = (whole.parent / "errors.txt").read_text().splitlines()[-1]
-                else:
-                    found = content(whole)
-                    changed = [p for p in found | expected if found.get(p, 0) != expected.get(p, 0)]
-                    why = f"other bits: {', '.join(changed)}" if changed else ""
-                here += 1
-                if why:
+            if name in (*STAGES, "evaluate"):
+                out = place / "finished"
+            else:
+                out = place / name.replace(" ", "") / "run"
+                start(place / "finished", out, parts)
+            status, steps = in_fork(lambda: command(out), out, None)
+            assert status == 0, (out.parent / "errors.txt").read_text()
+            whole[name] = steps, content(out)
+        for name in chosen:
+            steps, expected = whole[name]
+            out, killed = place / name.replace(" ", "") / "run", chosen_steps(steps, sample)
+            killed = killed[::5] if name == "study" else killed  # its stages have had their turn
+            for k in killed:
+                kills += 1
+                if why := fault(name, out, k, expected):
                     faults += 1
                     print(f"{name}, killed in step {k} ({steps[k - 1]}): {why}", flush=True)
-            kills += here
-            print(f"{name}: killed {here} times in {len(steps)} steps", flush=True)
+            print(f"{name}: killed {len(killed)} times in {len(steps)} steps", flush=True)
     seconds, cpu = time.monotonic() - began, sum(os.times()[:4])
     print(
         f"{kills - faults} of {kills} kills end with the same bits; {seconds:.0f} s, CPU {cpu:.0f} s"

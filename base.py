@@ -36,7 +36,8 @@ def run_data(out: Path, settings: Settings, resume: bool) -> None:
         return
     if rank_and_size()[0] == 0:
         prepare(out / "data", **wanted)
-        files = {path.name: digest(path) for path in sorted(mark.parent.iterdir())}
+        made = sorted(p for p in mark.parent.iterdir() if p.suffix in (".jsonl", ".txt"))
+        files = {path.name: digest(path) for path in made}  # not what a killed run left there
         write_json(mark, wanted | {"files": files})
     wait_for_all()
 

@@ -11,6 +11,7 @@ import pytest
 
 import evaluate
 from data.load import load_examples
+from data.reading import read_json, write_json
 from data.tokenizer import encode
 from loss import token_divergence
 from model import generate
@@ -168,3 +169,25 @@ def test_flags_of_explain_need_its_name(capsys):
     with pytest.raises(SystemExit) as stopped:
         evaluate.main(["--question", "Why?"])
     assert stopped.value.code == 2 and len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_summary_of_runs_whose_test_sets_lack_a_kind_has_a_dash_there(finished, tmp_path, capsys):
+    results = read_json(finished / "results.json")
+    kind = next(iter(results["kinds"]["base"]["new laws"]))
+    for by_group in results["kinds"].values():
+        del by_group["new laws"][kind]
+    results["questions"]["new laws"] += 1
+    other = link_run(finished, tmp_path / "other")
+    write_json(other / "results.json", results)
+    for order in ([finished, other], [other, finished]):
+        words = ["--summary", *map(str, order), "--out", str(tmp_path / "both")]
+        assert evaluate.main(words) == 0
+        row = next(
+            line for line in capsys.readouterr().out.splitlines() if f"new laws, {kind}" in line
+        )
+        assert row.count("nan ± nan") == len(results["accuracy"])
+    report = read_json(tmp_path / "both" / "report.json")
+    rows = {row["label"]: row for row in report["table"][0]["rows"]}
+    assert rows[f"  new laws, {kind}"]["cells"][0] == [None, None]
+    assert rows["new laws"]["n"] is None and rows["known laws"]["n"] > 0
+    assert "nan" not in (tmp_path / "both" / "report.html").read_text()

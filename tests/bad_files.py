@@ -123,7 +123,8 @@ def on(name: str, spoil: Mutator, *removed: str) -> Mutator:
 def spoiled(name: str, spoils: dict, program: str, words: list, *removed: str) -> Iterator[Case]:
     for what, spoil in spoils.items():
         named = [name.split("/")[-1]]
-        yield Case(name, what, program, words, named, on(name, spoil, *removed))
+        alone = f", without {removed[0]}" if removed else ""
+        yield Case(name, what + alone, program, words, named, on(name, spoil, *removed))
 
 
 def run_file_cases() -> Iterator[Case]:

@@ -213,7 +213,7 @@ COMMANDS = {  # of the other programs: words and what the line must name
 def command_cases() -> Iterator[Case]:
     for program, rows in COMMANDS.items():
         for words, named in rows:
-            yield Case(f"flags of {program}", " ".join(words), program, words, [named])
+            yield Case(f"flags of {program}", repr(words), program, words, [named])
     for name in MOST:
         if name in prepare.MOST_DATA:
             for value in ("-1", "x", "", "1.5", str(MOST[name] + 1)):

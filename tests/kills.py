@@ -120,6 +120,8 @@ def in_fork(action: Callable[[], int], folder: Path, k: int | None) -> tuple[int
             killer.install(folder)
             status = action()
             os.write(tell, json.dumps(killer.names).encode())
+        except Exception as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         finally:
             os._exit(status)
     os.close(tell)

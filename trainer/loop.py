@@ -150,6 +150,9 @@ class Loop:
         self.warmup, self.inputs, self.validate = warmup, inputs or {}, validate
         self.path, self.log_path = out / f"{stage}.pt", out / f"{stage}.jsonl"
         self.made_with = settings.of(stage)
+        self.rates = []  # the optimizers' own: a checkpoint holds those of its step
+        for optimizer in state.optimizers:
+            self.rates.append([group["lr"] for group in optimizer.param_groups])
         if self.path.exists():
             if not resume:
                 raise ValueError(
@@ -174,12 +177,11 @@ class Loop:
         return self
 
     def __iter__(self) -> Iterator[int]:
-        start, steps, optimizers = self.state.step, self.steps, self.state.optimizers
-        rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+        start, steps = self.state.step, self.steps
         self.bar = tqdm(range(start, steps), self.stage, initial=start, total=steps, mininterval=1)
         for step in self.bar if not self.done_before else ():
             self.began = time.perf_counter()
-            for optimizer, own_rates in zip(optimizers, rates):
+            for optimizer, own_rates in zip(self.state.optimizers, self.rates):
                 for group, rate in zip(optimizer.param_groups, own_rates):
                     group["lr"] = rate * rate_factor(step, steps, self.warmup)
             yield step

@@ -309,9 +309,8 @@ def result_cases() -> Iterator[Case]:
         "last line deleted": REORDERED["last line deleted"],
         "missing": Path.unlink,
     }
-    yield from spoiled(
-        "rubrics.jsonl", ANY | ROWS | rubrics, "rcsd.py", stage("stage2"), "stage2.pt"
-    )
+    learned = [*stage("stage2"), "--rubrics", "learned"]
+    yield from spoiled("rubrics.jsonl", ANY | ROWS | rubrics, "rcsd.py", learned, "stage2.pt")
 
     fields = {f"no {name}": field_changed(name) for name in RESULTS}
     values = {

@@ -30,10 +30,10 @@ import rcsd
 from bad_files import Case, run_file_cases
 from bad_own_files import own_file_cases
 from bench import bench
-from data import prepare
+from data import load, prepare
 from exercises import check
 from report import picture
-from study import sweep, tables
+from study import regrade, sweep, tables
 from tiny import FLAGS, ROOT, STAGES
 from trainer.settings import MOST, SHARES, Settings
 
@@ -46,6 +46,8 @@ PROGRAMS = {
     "picture.py": picture.main,
     "bench.py": bench.main,
     "check.py": check.main,
+    "data.load": load.main,
+    "regrade.py": regrade.main,
 }
 SECONDS = 60  # for one case; all but a few take a tenth of one
 
@@ -199,6 +201,22 @@ COMMANDS = {  # of the other programs: words and what the line must name
     "check.py": [
         (["0"], "'0'"), (["99"], "'99'"), (["x"], "'x'"), ([""], "''"), (["1", "--all"], "--all"),
         (["-1"], "'-1'"),
+    ],
+    "data.load": [
+        ([], "file"),
+        ([""], "''"),
+        (["{new}"], "{new}"),
+        (["{run}"], "{run}"),
+        (["{run}/base.pt"], "base.pt"),
+        (["{run}/results.json"], "results.json"),
+        (["{run}/base.jsonl", "more"], "more"),
+    ],
+    "regrade.py": [
+        (["--out", ""], "--out"),
+        (["--out", str(ROOT / "study")], "--out"),
+        (["--out", "{new}"], "{new}"),
+        (["--out", "{run}"], "runs.jsonl"),
+        (["more"], "more"),
     ],
     "train.sh": [
         (["huge"], "huge"),

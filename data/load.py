@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from data.console import Parser
+from data.console import Parser, file_path
 from data.escapes import mend_escapes
 from data.reading import Check, check_fields, is_name
 from data.schemas import Odd, example_of
@@ -247,7 +247,9 @@ def read_tests(path: Path) -> list[Example]:
 def main(argv: list[str] | None = None) -> None:
     """Say what the loader makes of a file. Exits with code 2 and one line if it is no data file."""
     parser = Parser(prog="data.load", description=main.__doc__.partition(".")[0] + ".")
-    parser.add_argument("file", help="JSON Lines, in one of the schemas of data/README.md")
+    parser.add_argument(
+        "file", type=file_path, help="JSON Lines, in one of the schemas of data/README.md"
+    )
     args = parser.parse_args(argv)
     try:
         report = _read(args.file)[1]

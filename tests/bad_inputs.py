@@ -204,7 +204,7 @@ COMMANDS = {  # of the other programs: words and what the line must name
     ],
     "data.load": [
         ([], "file"),
-        ([""], "''"),
+        ([""], "file"),
         (["{new}"], "{new}"),
         (["{run}"], "{run}"),
         (["{run}/base.pt"], "base.pt"),

@@ -13,8 +13,9 @@ import torch
 from data.files import digest
 from data.prepare import prepare
 from data.reading import each, is_text, iterate_rows, read_json, write_json
-from data.tokenizer import SPECIALS, TOKENIZER, Tokenizer, encode, read_tokenizer
-from model import GPT, GPTConfig, batch_by_tokens, count_parameters
+from data.tokenizer import SPECIALS, Tokenizer, encode
+from model import GPT, GPTConfig, batch_by_tokens
+from own.start import load_tokenizer, pretrained, start_inputs
 from step import Rollout, lengths, sft_loss, update
 from trainer.checkpoints import load, load_model, require_same_inputs, require_same_settings
 from trainer.lengths import Reader, check_lengths
@@ -25,6 +26,9 @@ from trainer.settings import Settings, seed_for
 
 def run_data(out: Path, settings: Settings, resume: bool) -> None:
     """Make the data. The file data.json comes last: it marks the data as complete."""
+    if settings.data and settings.model and not settings.base_steps:
+        print(f"data: {settings.data}")
+        return
     wanted, mark = settings.of("data"), out / "data" / "data.json"
     if mark.exists():
         if not resume:
@@ -92,6 +96,11 @@ def are_sections(value) -> bool:
 CORPUS_ROW = {"sections": (are_sections, "a list of [section, text]")}
 
 
+def count_parameters(model: GPT) -> int:
+    """Number of trained numbers; a tied head counts once."""
+    return sum(p.numel() for p in model.parameters())
+
+
 def read_corpus(path: Path, tokenizer: Tokenizer) -> list[tuple[list[int], int]]:
     """The rows of base.jsonl: (token ids, where the completion starts).
 
@@ -108,7 +117,12 @@ def read_corpus(path: Path, tokenizer: Tokenizer) -> list[tuple[list[int], int]]
 
 
 def base_optimizers(model: GPT, settings: Settings) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks, AdamW for embedding, head and norms."""
+    """Muon for the matrices of the blocks, AdamW for embedding, head and norms.
+
+    Pretrained weights have AdamW alone, as they had before.
+    """
+    if settings.model:
+        return [torch.optim.AdamW(model.parameters(), lr=settings.base_lr, weight_decay=0.0)]
     matrices, others = [], []
     for name, parameter in model.named_parameters():
         if parameter.dim() == 2 and "embed" not in name:
@@ -145,14 +159,20 @@ def run_base(out: Path, settings: Settings, resume: bool, later: Sequence[Reader
     `later` are the readers of the later stages, to be checked against the context before it is built
     into the model. Raises ValueError for data that was made with other settings or does not fit.
     """
+    if not settings.base_steps:
+        print(f"base: {settings.model}, no step of stage 0")
+        return
     check_data(out, settings.of("data"))
-    tokenizer, device = read_tokenizer(out), device_of(settings)
+    tokenizer, device = load_tokenizer(out, settings), device_of(settings)
     rows = read_corpus(out / "data" / "base.jsonl", tokenizer)
     corpus = Reader("base", "corpus", "row", [len(row) for row, _ in rows])
     check_lengths([corpus, *later], settings, out, "base")
     rows = [(row, start) for row, start in rows if len(row) <= settings.max_seq_len]
     ids = [row for row, _ in rows]
-    student = new_model(tokenizer.vocab_size, settings).to(device)
+    if settings.model:
+        student = pretrained(settings).to(device)
+    else:
+        student = new_model(tokenizer.vocab_size, settings).to(device)
     print(
         f"base: {count_parameters(student):,} parameters, {len(rows):,} rows, "
         f"{sum(map(len, ids)):,} tokens, {device}, {torch.get_num_threads()} threads"
@@ -167,14 +187,17 @@ def run_base(out: Path, settings: Settings, resume: bool, later: Sequence[Reader
         rollouts = []
         for i in batches[step]:
             row, start = rows[i]
+            if not settings.prompt_weight:
+                rollouts.append(Rollout(row[:start], row[start:]))
+                continue
             # The first token is never predicted; the rest of the prompt weighs prompt_weight.
             weights = [settings.prompt_weight] * (start - 1) + [1.0] * (len(row) - start)
             rollouts.append(Rollout(row[:1], row[1:], token_weights=weights))
         return rollouts
 
     state = State(student, optimizers)
-    inputs = {f"data/{name}": digest(out / "data" / name) for name in ("base.jsonl", TOKENIZER)}
-    options = dict(warmup=50, inputs=inputs)
+    inputs = {"data/base.jsonl": digest(out / "data" / "base.jsonl"), **start_inputs(out, settings)}
+    options = dict(warmup=5 if settings.model else 50, inputs=inputs)
     with Loop("base", state, settings.base_steps, out, settings, resume, **options) as loop:
         for step in loop:
             rollouts = collect(step)
@@ -185,15 +208,20 @@ def run_base(out: Path, settings: Settings, resume: bool, later: Sequence[Reader
 def load_base(out: Path, settings: Settings, device: torch.device) -> tuple[GPT, dict[str, str]]:
     """A run's base model, and the digests of what it is: its weights and its tokenizer.
 
+    It is what stage 0 made, or with --model and no stage 0 the pretrained model itself.
     Raises ValueError if it is missing or was made with other settings or another tokenizer.
     """
-    path, inputs = out / "base.pt", {f"data/{TOKENIZER}": digest(out / "data" / TOKENIZER)}
+    inputs = start_inputs(out, settings)
+    if settings.model and not settings.base_steps:
+        return pretrained(settings).to(device), inputs
+    path = out / "base.pt"
     base = load(path)
     require_same_settings(path, base["settings"], settings.of("base"))
     require_same_inputs(path, base["inputs"], inputs)
     return load_model(path, device), {"base.pt": base["digest"]} | inputs
 
 
+# ------------------------------------------------------------------------------------ the optimizer
 # ------------------------------------------------------------------------------------ the optimizer
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is made orthogonal, for matrices [out, in].

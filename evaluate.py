@@ -18,13 +18,16 @@ from pathlib import Path
 
 import torch
 
-from base import check_data
+from base import check_data, count_parameters, load_base
 from data.console import exit_code, file_path
 from data.files import digest
 from data.grammar import correct
 from data.reading import write_json
-from data.tokenizer import TOKENIZER, Tokenizer, encode, read_tokenizer
-from model import GPT, count_parameters
+from data.split import held_out_questions
+from data.tokenizer import Tokenizer, encode
+from model import GPT
+from own.report import report_own
+from own.start import load_tokenizer, start_inputs
 from rcsd import write_rubrics
 from report.curves import spread
 from report.results import read_results
@@ -132,9 +135,10 @@ def evaluate(out: Path, settings: Settings) -> dict:
     """All measures of a finished run. Raises ValueError if a stage is missing or unfinished."""
     settings = with_run_settings(out, settings)  # what the run was, whatever the flags say now
     made = settings.of("stage2")
-    tokenizer, device = read_tokenizer(out), device_of(settings)
-    base, writer, student = (load_model(out / f"{name}.pt", device).eval() for name in TRAINED)
-    seconds = {stage: seconds_of(out, stage) for stage in TRAINED}  # now: a bad log costs no time
+    tokenizer, device = load_tokenizer(out, settings), device_of(settings)
+    base = load_base(out, settings, device)[0].eval()
+    writer, student = (load_model(out / f"{name}.pt", device).eval() for name in TRAINED[1:])
+    seconds = {s: seconds_of(out, s) for s in stages_of(settings)}  # now: a bad log costs no time
     examples = test_questions(out)
     reference = {e.id: e.rubric for e in examples}
     written = write_rubrics(base, tokenizer, examples, settings)
@@ -245,20 +249,28 @@ def table(runs: list[dict]) -> str:
     return "\n".join(lines + [line(**row) for row in written["rows"]])
 
 
-def inputs_of(out: Path) -> dict[str, str]:
+def stages_of(settings: Settings) -> list[str]:
+    """The stages that were trained: a pretrained model may have no stage 0."""
+    return [stage for stage in TRAINED if stage != "base" or settings.base_steps]
+
+
+def inputs_of(out: Path, settings: Settings) -> dict[str, str]:
     """Digests of what results.json is made from.
 
     Raises ValueError for data that changed, or for stages that are not made from each other.
     """
     check_data(out)
-    found = {f"data/{TOKENIZER}": digest(out / "data" / TOKENIZER)}
-    for stage in TRAINED:
+    found = start_inputs(out, settings)
+    for stage in stages_of(settings):
         content = load(out / f"{stage}.pt")
         require_same_inputs(out / f"{stage}.pt", content["inputs"], found)
         if stage == "base":
             found["base.pt"] = content["digest"]
-    for stage in TRAINED:
+    for stage in stages_of(settings):
         found[f"{stage}.pt"] = load(out / f"{stage}.pt")["digest"]
+    if settings.data:
+        found["held-out questions"] = digest(e.content() for e in held_out_questions(settings))
+        return found
     for name in TESTS:
         found[f"data/{name}.jsonl"] = digest(out / "data" / f"{name}.jsonl")
     return found
@@ -266,7 +278,7 @@ def inputs_of(out: Path) -> dict[str, str]:
 
 def results_of(out: Path, settings: Settings) -> dict:
     """results.json of a finished run, made now unless it is of the same models and questions."""
-    path, inputs = out / "results.json", inputs_of(out)
+    path, inputs = out / "results.json", inputs_of(out, settings)
     done = path.exists() and read_results(path)["inputs"] == inputs
     wait_for_all()  # with several processes: all must have looked before the first writes
     if not done:
@@ -330,6 +342,10 @@ def main(arguments: list[str] | None = None) -> int:
             if args.command == "explain":
                 settings = with_run_settings(out, settings)
                 explain_one(out, settings, args.question, args.rubric, args.color)
+                return
+            settings = with_run_settings(out, settings)
+            if settings.data:
+                report_own(out, settings, inputs_of(out, settings))
                 return
             results = results_of(out, settings)
             print(table([results]))

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclass
@@ -47,19 +48,19 @@ class GPTConfig:
     """Use the token embedding as output head."""
     norm_eps: float = 1e-6
     """Added to the mean square in every RMSNorm."""
+    qk_norm: bool = True
+    """An RMSNorm on every query and key head, as in Qwen3. Llama has none."""
+    rope_scaling: tuple[float, ...] | None = None
+    """Llama 3's longer wavelengths: see `rope_tables`."""
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            if name != "tie_head" and not value > 0:
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and not value > 0:
                 raise ValueError(f"GPTConfig.{name} must be positive, got {value}")
         if self.n_head % self.n_kv_head:
-            raise ValueError(
-                f"n_head={self.n_head} is not a multiple of n_kv_head={self.n_kv_head}"
-            )
+            raise ValueError(f"n_head={self.n_head} is no multiple of n_kv_head={self.n_kv_head}")
         if self.head_dim % 2:
-            raise ValueError(
-                f"head_dim={self.head_dim} must be even: the rotary embedding turns pairs"
-            )
+            raise ValueError(f"head_dim={self.head_dim} must be even: rotary embeddings turn pairs")
 
 
 class KVCache:
@@ -71,9 +72,7 @@ class KVCache:
 
     def __init__(self, config: GPTConfig, rows: int, columns: int, like: Tensor):
         shape = (config.n_layer, rows, config.n_kv_head, columns, config.head_dim)
-        self.keys = torch.zeros(
-            shape, dtype=like.dtype, device=like.device
-        )  # [L, B, G, columns, D]
+        self.keys = like.new_zeros(shape)  # [L, B, G, columns, D]
         self.values = torch.zeros_like(self.keys)
         self.lengths = [0] * rows  # on the host: their maximum costs no device sync
 
@@ -91,11 +90,28 @@ class KVCache:
         """
         keys, values = self.keys[layer], self.values[layer]  # [B, G, columns, D]
         rows = torch.arange(len(k), device=k.device)[:, None]  # [B, 1]
+        k, v = k.to(keys.dtype), v.to(values.dtype)  # autocast makes them narrower
         keys[rows, :, position_ids] = k.transpose(1, 2)
-        v = v.to(values.dtype)  # autocast makes it narrower
         values[rows, :, position_ids] = v.transpose(1, 2)
         filled = max(self.lengths) + k.shape[2]
         return keys[:, :, :filled], values[:, :, :filled]
+
+
+def rope_tables(c: GPTConfig) -> tuple[Tensor, Tensor]:
+    """Cosine and sine [max_seq_len, D] of each position's rotation, for `rotate`.
+
+    rope_scaling (factor, low, high, context) is Llama 3's: wavelengths above context / low become
+    `factor` times as long, those below context / high stay, between them both are mixed.
+    """
+    frequency = c.rope_theta ** (-torch.arange(0, c.head_dim, 2).double() / c.head_dim)  # [D/2]
+    if c.rope_scaling is not None:
+        factor, low, high, context = c.rope_scaling
+        turns = context * frequency / (2 * math.pi)  # rotations within the old context
+        share = ((turns - low) / (high - low)).clamp(0, 1)  # of the unscaled frequency
+        frequency = frequency * (share + (1 - share) / factor)
+    angle = torch.outer(torch.arange(c.max_seq_len).double(), frequency)  # [max_seq_len, D/2]
+    angle = angle.repeat(1, 2)  # [max_seq_len, D]
+    return angle.cos().float(), angle.sin().float()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -103,7 +119,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     dimensions i and i + D/2 form a pair. x [B, T, heads, D]; cos, sin [T, 1, D] or [B, T, 1, D].
     """
     a, b = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-b, a), dim=-1) * sin
+    return (x * cos + torch.cat((-b, a), dim=-1) * sin).to(x.dtype)
 
 
 class Block(nn.Module):
@@ -118,8 +134,8 @@ class Block(nn.Module):
         self.q = nn.Linear(c.n_embd, c.n_head * c.head_dim, bias=False)
         self.k = nn.Linear(c.n_embd, c.n_kv_head * c.head_dim, bias=False)
         self.v = nn.Linear(c.n_embd, c.n_kv_head * c.head_dim, bias=False)
-        self.q_norm = nn.RMSNorm(c.head_dim, eps=c.norm_eps)
-        self.k_norm = nn.RMSNorm(c.head_dim, eps=c.norm_eps)
+        self.q_norm = nn.RMSNorm(c.head_dim, eps=c.norm_eps) if c.qk_norm else nn.Identity()
+        self.k_norm = nn.RMSNorm(c.head_dim, eps=c.norm_eps) if c.qk_norm else nn.Identity()
         self.attn_out = nn.Linear(c.n_head * c.head_dim, c.n_embd, bias=False)
         self.mlp_norm = nn.RMSNorm(c.n_embd, eps=c.norm_eps)
         self.gate = nn.Linear(c.n_embd, c.mlp_width, bias=False)
@@ -164,16 +180,15 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = c = config
+        self.recompute = False  # True: activations in the backward pass, which saves their memory
         self.embed = nn.Embedding(c.vocab_size, c.n_embd)
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.n_layer))
         self.norm = nn.RMSNorm(c.n_embd, eps=c.norm_eps)
         self.head = None if c.tie_head else nn.Linear(c.n_embd, c.vocab_size, bias=False)
 
-        frequency = c.rope_theta ** (-torch.arange(0, c.head_dim, 2).double() / c.head_dim)  # [D/2]
-        angle = torch.outer(torch.arange(c.max_seq_len).double(), frequency)  # [max_seq_len, D/2]
-        angle = angle.repeat(1, 2)  # [max_seq_len, D]
-        self.register_buffer("cos", angle.cos().float(), persistent=False)
-        self.register_buffer("sin", angle.sin().float(), persistent=False)
+        cos, sin = rope_tables(c)  # [max_seq_len, D] each
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
 
         for name, p in self.named_parameters():
             if p.dim() == 2:  # norms stay at one
@@ -213,15 +228,12 @@ class GPT(nn.Module):
         for layer, block in enumerate(self.blocks):
             append_kv = partial(cache.append, layer, position_ids) if cache is not None else None
             selected = positions if block is self.blocks[-1] else None
+            if self.recompute and torch.is_grad_enabled():
+                block = partial(checkpoint, block, use_reentrant=False)
             x = block(x, cos, sin, mask, append_kv, selected)  # [B, T, n_embd]; last [N, n_embd]
         if cache is not None:
             cache.lengths = [length + T for length in cache.lengths]
         return self.norm(x)
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Number of trained numbers; a tied head counts once."""
-    return sum(p.numel() for p in model.parameters())
 
 
 class Completion(NamedTuple):
@@ -315,7 +327,7 @@ def generate(
     prompts: list[list[int]],
     *,
     max_new_tokens: int,
-    eos: int,
+    eos: int | set[int],
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
@@ -325,7 +337,7 @@ def generate(
 
     A prompt is a list of token ids. Lengths may differ.
 
-    A completion ends at its first eos. It is truncated at max_new_tokens or max_seq_len; a prompt
+    A completion ends at its first eos (of several: at any of them). It is truncated at max_new_tokens or max_seq_len; a prompt
     of max_seq_len tokens gets an empty completion. All randomness comes from `noise`, numbers from
     [0, 1) in float64 [B, max_new_tokens]: row b draws its token t with noise[b, t]. So a completion
     depends on its own prompt and noise alone (up to the rounding of batched matrix products), not
@@ -355,6 +367,7 @@ def generate(
             f"noise: expected [{len(prompts)}, {max_new_tokens}], got {[*noise.shape]}"
         )
 
+    ends = {eos} if isinstance(eos, int) else eos
     new: list[list[int]] = [[] for _ in prompts]
     limit = [min(max_new_tokens, max_seq_len - len(prompt)) for prompt in prompts]
     rows = [row for row in range(len(prompts)) if limit[row] > 0]  # the batch, in its order
@@ -372,7 +385,7 @@ def generate(
             for i, (row, token) in enumerate(zip(rows, tokens.tolist())):
                 if row in alive:
                     new[row].append(token)
-                    if token == eos or len(new[row]) == limit[row]:
+                    if token in ends or len(new[row]) == limit[row]:
                         alive.remove(row)
                 if row not in alive:  # until it is dropped, it writes over its own start
                     cache.lengths[i] = 0
@@ -382,4 +395,4 @@ def generate(
                 cache.keep(kept)
             if alive:
                 hidden = model(tokens[:, None], cache)[:, 0]  # [B, n_embd]
-    return [Completion(ids, truncated=not ids or ids[-1] != eos) for ids in new]
+    return [Completion(ids, truncated=not ids or ids[-1] not in ends) for ids in new]

@@ -11,11 +11,6 @@ question x. The teacher sees x and more (stage I: the reference rubric, stage II
 and scores the same tokens. The loss on each token is D(p_T(. | x, r, y_<t) || p_S(. | x, y_<t)).
 
 In this order: the table of methods, the loop of stages I and II, the two stages, the command line.
-What happens in a step, from `sample_completions` to `update`, is step.py. Data and stage 0 are base.py.
-
-Deliberate choices, with the reasons in README: the student samples from the distribution that its
-loss uses; the teacher is the starting policy unless --teacher says otherwise; no clip; a step's
-loss is divided by all its tokens.
 """
 
 import copy
@@ -30,19 +25,24 @@ import torch
 from base import check_data, load_base, run_base, run_data
 from data.console import exit_code
 from data.files import digest, write_lines
-from data.grammar import correct
-from data.load import load_examples, read_questions
 from data.sources import are_of, choose_rubrics, corrupt, describe_rubrics
-from data.tokenizer import Tokenizer, encode, read_tokenizer
+from data.split import training_questions, validation_questions
+from data.tokenizer import Tokenizer, encode
 from model import GPT, Completion
+from own.lora import WithoutAdapter
+from own.memory import announce
+from own.start import adapted, load_tokenizer
 from rubrics import (
     TEACHER_CONTEXTS,
     Example,
     Rubric,
     Sections,
+    can_check,
     grade,
+    is_right,
     prompt,
     rubric_problem,
+    rule_of,
     teacher_prompt,
 )
 from step import (
@@ -89,7 +89,7 @@ class Method:
 
 
 NEEDS: dict[str, Callable[[Example], bool]] = {
-    "an answer": lambda e: bool(e.answer),
+    "an answer to check": can_check,
     "a solution": lambda e: bool(e.solution),
     "a rubric with checks": lambda e: bool(e.rubric) and all(c.check for c in e.rubric.criteria),
 }
@@ -97,7 +97,7 @@ NEEDS: dict[str, Callable[[Example], bool]] = {
 
 def answer_reward(example: Example, text: str) -> float:
     """1 for the reference answer, else 0."""
-    return float(correct(text, example.answer))
+    return float(is_right(example, text))
 
 
 def rubric_reward(example: Example, text: str) -> float:
@@ -109,7 +109,7 @@ METHODS = {
     "rcsd": Method(distillation, uses_teacher=True),
     "opsd": Method(distillation, uses_teacher=True, teacher_context="solution"),
     "reverse-kl-pg": Method(policy_gradient_loss, uses_teacher=True),
-    "grpo": Method(policy_gradient_loss, reward=answer_reward, needs="an answer"),
+    "grpo": Method(policy_gradient_loss, reward=answer_reward, needs="an answer to check"),
     "grpo-rubric": Method(policy_gradient_loss, reward=rubric_reward, needs="a rubric with checks"),
     "sft": Method(sft_loss, on_policy=False, needs="a solution"),
 }
@@ -167,7 +167,12 @@ class Stage:
 
 
 def make_teacher(student: GPT, settings: Settings) -> GPT:
-    """The starting policy; with --teacher live the student itself, at every step as it then is."""
+    """The starting policy; with --teacher live the student itself, at every step as it then is.
+
+    A student with LoRA holds its starting policy in itself: it is what the adapter is added to.
+    """
+    if settings.teacher == "fixed" and settings.lora_rank:
+        return WithoutAdapter(student)
     return student if settings.teacher == "live" else copy.deepcopy(student)
 
 
@@ -222,15 +227,17 @@ def post_train(
 
     Returns the student. Raises ValueError if the base model is missing or was made otherwise.
     """
-    tokenizer, method = read_tokenizer(out), stage.method
-    student, inputs = load_base(out, settings, device_of(settings))
+    tokenizer, method = load_tokenizer(out, settings), stage.method
+    base, inputs = load_base(out, settings, device_of(settings))
+    student = adapted(base, settings)
     teacher = make_teacher(student, settings) if method.uses_teacher else None
-    optimizers = [
-        torch.optim.AdamW(student.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.0)
-    ]
+    trained = [p for p in student.parameters() if p.requires_grad]
+    optimizers = [torch.optim.AdamW(trained, lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.0)]
     made = (stage.student_prompt, stage.teacher_prompt, stage.reference, method.on_policy)
     readers = question_readers(stage.name, examples, tokenizer, *made)
     examples = keep_fitting(examples, readers, tokenizer, settings, out)
+    if settings.model:
+        announce(student, teacher, settings)
     inputs |= stage.inputs
     inputs["set of questions"] = digest(e.content() for e in examples)
     ema = teacher if method.uses_teacher and settings.teacher == "ema" else None
@@ -255,7 +262,7 @@ def post_train(
 def readers_of_run(stage: str, out: Path, settings: Settings) -> list[Reader]:
     """Who will read what in stages I and II and in the tests, from this stage on."""
     context, on_policy = teacher_context_of(settings), method_of(settings).on_policy
-    return readers_from(stage, out, read_tokenizer(out), settings, context, on_policy)
+    return readers_from(stage, out, load_tokenizer(out, settings), settings, context, on_policy)
 
 
 def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
@@ -264,12 +271,13 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
     The student sees x. Its teacher sees x and the reference rubric.
     """
     check_data(out)
-    tokenizer = read_tokenizer(out)
-    path = Path(settings.data or out / "data" / "stage1.jsonl")
-    examples = [e for e in read_questions(path, bool(settings.data)) if e.rubric]
-    examples = examples[: settings.stage1_limit or None]
+    tokenizer = load_tokenizer(out, settings)
+    examples = training_questions("stage1", out, settings, announce=bool(settings.data))
+    examples = [e for e in examples if e.rubric][: settings.stage1_limit or None]
     if not examples:
+        path = settings.data or out / "data" / "stage1.jsonl"
         raise ValueError(f"{path}: stage I needs questions with rubrics, found none")
+    rule = rule_of([e.rubric for e in examples])
     check_lengths(readers_of_run("stage1", out, settings), settings, out, "stage1")
     stage = Stage(
         "stage1",
@@ -278,7 +286,7 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
         student_prompt=lambda e: prompt(e.question, task="write_rubric"),
         teacher_prompt=lambda e: prompt(e.question, rubric=e.rubric, task="write_rubric"),
         success="valid",
-        succeeds=lambda r, text: not rubric_problem(text, r.truncated),
+        succeeds=lambda r, text: not rubric_problem(text, r.truncated, rule),
         reference=lambda e: e.rubric.text(),
     )
     questions = stage2_questions(out, tokenizer, settings, announce=False)
@@ -286,7 +294,7 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
     path, writer = out / "rubrics.jsonl", load(out / "stage1.pt")["digest"]
     if path.exists() and are_of(path, questions, writer):
         return
-    written = write_rubrics(student, tokenizer, questions, settings)
+    written = write_rubrics(student, tokenizer, questions, settings, rule)
     rows = [row | {"writer": writer} for row in written]
     if rank_and_size()[0] == 0:
         write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
@@ -302,8 +310,7 @@ def stage2_questions(
 
     With `announce`, say what was dropped of one's own data. Raises ValueError if none is left.
     """
-    path = Path(settings.data or out / "data" / "stage2.jsonl")
-    examples = read_questions(path, announce and bool(settings.data))
+    examples = training_questions("stage2", out, settings, announce and bool(settings.data))
     readers = question_readers("stage2", examples, tokenizer, lambda e: prompt(e.question))
     return keep_fitting(examples, readers, tokenizer, settings, out)
 
@@ -315,7 +322,7 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
     Raises ValueError if a question lacks what the method needs.
     """
     check_data(out)
-    tokenizer, method = read_tokenizer(out), method_of(settings)
+    tokenizer, method = load_tokenizer(out, settings), method_of(settings)
     check_lengths(readers_of_run("stage2", out, settings), settings, out, "stage2")
     examples = stage2_questions(out, tokenizer, settings)[: settings.stage2_limit or None]
     examples = corrupt(examples, "solution", settings.corrupted, settings.seed)
@@ -324,7 +331,7 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
             f"{settings.data or out / 'data' / 'stage2.jsonl'}: --method {settings.method} needs "
             f"{method.needs} for each question; {poor[0]} and {len(poor) - 1} more have none"
         )
-    validation = load_examples(out / "data" / "valid.jsonl")[0]
+    validation = validation_questions(out, settings)
 
     def validate_student(student: GPT) -> dict[str, float]:
         return validate(student, tokenizer, validation, settings)
@@ -341,7 +348,7 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
         said += f"; rubrics: {describe_rubrics(source, rubrics)}"
     print(said)
     if settings.eval_every:
-        inputs["data/valid.jsonl"] = digest(out / "data" / "valid.jsonl")
+        inputs["validation questions"] = digest(e.content() for e in validation)
 
     def stage2_teacher(example: Example) -> Sections:
         rubric = rubrics.get(example.id)
@@ -356,7 +363,7 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
         student_prompt=lambda e: prompt(e.question),
         teacher_prompt=stage2_teacher if method.uses_teacher else None,
         success="correct",
-        succeeds=lambda r, text: correct(text, r.example.answer),
+        succeeds=lambda r, text: is_right(r.example, text),
         reference=lambda e: e.solution,
         validate=validate_student if settings.eval_every else None,
         inputs=inputs,

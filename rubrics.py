@@ -118,11 +118,14 @@ class Example:
     solution: str = ""
     rubric: Rubric | None = None
     meta: dict = field(default_factory=dict)
+    teacher_prompt: str = ""
+    """Any other text that a teacher may see: a critique, feedback, the output of a tool."""
 
     def content(self) -> str:
         """What can be learned from it, wherever it stands and whatever its id."""
         rubric = self.rubric.text() if self.rubric else ""
-        return json.dumps([self.question, self.answer, self.solution, rubric])
+        own = [self.teacher_prompt] if self.teacher_prompt else []
+        return json.dumps([self.question, self.answer, self.solution, rubric, *own])
 
     def to_json(self) -> str:
         """Its line in a data file."""
@@ -134,6 +137,8 @@ class Example:
             "rubric": [vars(c) for c in self.rubric.criteria] if self.rubric else [],
             "meta": self.meta,
         }
+        if self.teacher_prompt:
+            row["teacher_prompt"] = self.teacher_prompt
         return json.dumps(row, ensure_ascii=False)
 
 
@@ -146,6 +151,7 @@ TEACHER_CONTEXTS = {  # what a stage II teacher may see beside the question
     "answer": ("answer",),
     "rubric+answer": ("rubric", "answer"),
     "solution": ("solution",),
+    "teacher_prompt": ("teacher_prompt",),
 }
 
 
@@ -155,6 +161,7 @@ def prompt(
     rubric: Rubric | None = None,
     answer: str = "",
     solution: str = "",
+    teacher_prompt: str = "",
     task: str = "solve",
 ) -> Sections:
     """Every prompt of the project, as (section, text) pairs. A section's name is a special token.
@@ -171,6 +178,8 @@ def prompt(
         sections.append(("answer", answer))
     if solution:
         sections.append(("solution", solution))
+    if teacher_prompt:
+        sections.append(("teacher_prompt", teacher_prompt))
     return sections + [(task, "")]
 
 
@@ -181,6 +190,7 @@ def teacher_prompt(example: Example, context: str, rubric: Rubric | None) -> Sec
     Raises ValueError when the example lacks what the teacher should see.
     """
     shown = {"rubric": rubric, "answer": example.answer, "solution": example.solution}
+    shown["teacher_prompt"] = example.teacher_prompt
     for name in TEACHER_CONTEXTS[context]:
         if not shown[name]:
             raise ValueError(
@@ -189,18 +199,70 @@ def teacher_prompt(example: Example, context: str, rubric: Rubric | None) -> Sec
     return prompt(example.question, **{name: shown[name] for name in TEACHER_CONTEXTS[context]})
 
 
+# ---------------------------------------------------------- the same prompts for a pretrained model
+SYSTEM = "You solve science questions."
+_SAID = {  # a section in words
+    "question": "{}",
+    "rubric": "A good answer meets these criteria (weight, kind, criterion):\n{}",
+    "answer": "The correct answer is: {}",
+    "solution": "A worked solution:\n{}",
+    "teacher_prompt": "{}",
+    "solve": 'Solve it step by step. End with a line "Answer: " and the result.',
+    "write_rubric": (
+        "Write a rubric for answers to this question: 3 to 7 criteria, one a line, each a weight, "
+        "a kind (Essential, Important, Optional or Pitfall) and what is asked. A pitfall has a "
+        "negative weight. For example:\n"
+        "5 Essential: uses force = mass × acceleration\n"
+        "3 Important: gives the answer in N\n"
+        "1 Optional: ends with the answer on a line of its own\n"
+        "-2 Pitfall: does not divide mass by acceleration"
+    ),
+}
+
+
+def chat(sections: Sections) -> list[tuple[str, str]]:
+    """A prompt as the turns of a chat, (role, text) pairs, for a model that was trained on chats."""
+    said = [_SAID[section].format(text) for section, text in sections]
+    return [("system", SYSTEM), ("user", "\n\n".join(said).strip())]
+
+
 # ------------------------------------------------------------------------- parsing a sampled rubric
 _LINE = re.compile(rf"(-?\d+(?:\.\d+)?) (({'|'.join(CATEGORIES)}): \S.*)")
 
 
-def parse_rubric(text: str) -> Rubric:
+@dataclass(frozen=True)
+class RubricRule:
+    """What a valid rubric must be, beside lines that parse: as strict as the references allow."""
+
+    most: int = 25
+    """Most criteria."""
+    has_essential: bool = True
+    """At least one criterion is Essential."""
+    signs_fit: bool = True
+    """Pitfalls have negative weights, all others positive ones."""
+
+
+ANY_RUBRIC = RubricRule(10**6, False, False)
+
+
+def rule_of(references: list[Rubric]) -> RubricRule:
+    """The strictest rule that all reference rubrics obey, so that to write like them is valid."""
+    strict, criteria = RubricRule(), [c for r in references for c in r.criteria]
+    return RubricRule(
+        max([strict.most, *(len(r.criteria) for r in references)]),
+        all(any(c.category == "Essential" for c in r.criteria) for r in references),
+        all((c.weight < 0) == (c.category == "Pitfall") for c in criteria),
+    )
+
+
+def parse_rubric(text: str, rule: RubricRule | None = None) -> Rubric:
     """Read a sampled rubric back. Strict, so that prose and broken lines count as what they are.
 
-    Every line must be "weight Category: description", pitfalls have negative weights and all others
-    positive ones, there are at most 25 criteria and at least one is Essential. Raises ValueError with the
-    reason. A caller that cannot use the rubric counts it and falls back to GENERIC.
+    Every line must be "weight Category: description", and the whole must obey the rule. Raises
+    ValueError with the reason. A caller that cannot use the rubric counts it and falls back to
+    GENERIC. No rule: the strictest.
     """
-    criteria = []
+    criteria, rule = [], rule or RubricRule()
     for number, line in enumerate(text.strip().split("\n"), 1):
         match = _LINE.fullmatch(line.strip())
         if not match:
@@ -209,12 +271,12 @@ def parse_rubric(text: str) -> Rubric:
             )
         weight = float(match[1])
         weight = int(weight) if weight.is_integer() else weight
-        if (weight < 0) != (match[3] == "Pitfall"):
+        if rule.signs_fit and (weight < 0) != (match[3] == "Pitfall"):
             raise ValueError(f"rubric line {number}: weight {weight:g} does not fit {match[3]}")
         criteria.append(Criterion(match[3], match[2], weight))
-    if len(criteria) > 25:
-        raise ValueError(f"rubric: {len(criteria)} criteria, expected at most 25")
-    if not any(c.category == "Essential" for c in criteria):
+    if len(criteria) > rule.most:
+        raise ValueError(f"rubric: {len(criteria)} criteria, expected at most {rule.most}")
+    if rule.has_essential and not any(c.category == "Essential" for c in criteria):
         raise ValueError("rubric: no Essential criterion")
     return Rubric(tuple(criteria))
 
@@ -280,6 +342,33 @@ def grade(example: Example, completion: str, rule: str = "rar") -> float:
     return rubric.score([satisfied(c, completion) for c in rubric.criteria], rule)
 
 
+_LETTER = re.compile(r"answer(?: is)?:?\s*\(?([A-Z0-9])\)?(?=[\s.):,]|$)", re.IGNORECASE)
+
+
+def can_check(example: Example) -> bool:
+    """Whether a program can tell a right answer to it: a choice's letter, or a quantity."""
+    return "letter" in example.meta or final_answer("Answer: " + example.answer) is not None
+
+
+def is_right(example: Example, completion: str) -> bool:
+    """Whether the final answer is the reference's: its value and unit, or its letter or text."""
+    if "letter" not in example.meta:
+        return correct(completion, example.answer)
+    named = _LETTER.findall(completion.replace("*", ""))
+    if named:
+        return named[-1].upper() == str(example.meta["letter"]).upper()
+    last = completion.strip().rpartition("\n")[2].removeprefix("Answer:").strip(" .*")
+    return last.casefold() == example.answer.strip(" .").casefold()
+
+
+_MENTION = re.compile(r"\b(?:[Rr]ubric|[Cc]riteri(?:on|a)|Essential|Important|Optional|Pitfall)")
+
+
+def mentions_rubric(text: str) -> bool:
+    """Whether an answer names the rubric that its author should not have seen."""
+    return bool(_MENTION.search(text))
+
+
 # Fits any question and says nothing about this one: a control, and the fallback.
 GENERIC = Rubric(
     (
@@ -297,13 +386,13 @@ GENERIC = Rubric(
 
 def usable_rubric(row: dict) -> Rubric:
     """A sampled rubric {"text", "problem"} for a teacher; an invalid one becomes GENERIC."""
-    return GENERIC if row["problem"] else parse_rubric(row["text"])
+    return GENERIC if row["problem"] else parse_rubric(row["text"], ANY_RUBRIC)
 
 
-def rubric_problem(text: str, truncated: bool) -> str:
+def rubric_problem(text: str, truncated: bool, rule: RubricRule | None = None) -> str:
     """Why a sampled rubric cannot be used, or ""."""
     try:
-        parse_rubric(text)
+        parse_rubric(text, rule)
     except ValueError as error:
         return str(error)
     return "cut at the length limit" if truncated else ""

@@ -19,11 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from data.grammar import correct
 from data.tokenizer import Tokenizer, encode
 from fused_loss import distillation_loss
 from model import GPT, Completion, batch_by_tokens, generate
-from rubrics import Example, prompt, rubric_problem
+from rubrics import Example, RubricRule, is_right, prompt, rubric_problem
 from trainer.processes import gather, shard, sum_gradients
 from trainer.settings import Settings, seed_for
 
@@ -80,7 +79,7 @@ def sample_completions(
         student,
         shard(prompts),
         max_new_tokens=settings.max_new_tokens,
-        eos=tokenizer.eos,
+        eos=tokenizer.ends,
         temperature=settings.temperature,
         noise=shard(noise).to(student.head_weight.device),
     )
@@ -101,7 +100,7 @@ def greedy(
     for start in tqdm(range(0, len(mine), 128), note, leave=False, disable=not note):
         part = [prompts[i] for i in mine[start : start + 128]]
         completions = generate(
-            model, part, eos=tokenizer.eos, temperature=0, max_new_tokens=settings.max_new_tokens
+            model, part, eos=tokenizer.ends, temperature=0, max_new_tokens=settings.max_new_tokens
         )
         done += [(tokenizer.decode_completion(c.ids), c.truncated, len(c.ids)) for c in completions]
     found = dict(zip(order, gather(done)))
@@ -109,11 +108,15 @@ def greedy(
 
 
 def write_rubrics(
-    model: GPT, tokenizer: Tokenizer, examples: list[Example], settings: Settings
+    model: GPT,
+    tokenizer: Tokenizer,
+    examples: list[Example],
+    settings: Settings,
+    rule: RubricRule | None = None,
 ) -> list[dict]:
     """Greedy rubrics for questions, {"id", "question", "text", "problem"} each.
 
-    problem is "" or says why the rubric is invalid.
+    problem is "" or says why the rubric is invalid by the rule.
     """
     prompts = [encode(tokenizer, prompt(e.question, task="write_rubric")) for e in examples]
     return [
@@ -121,7 +124,7 @@ def write_rubrics(
             "id": e.id,
             "question": e.question,
             "text": text,
-            "problem": rubric_problem(text, truncated),
+            "problem": rubric_problem(text, truncated, rule),
         }
         for e, (text, truncated, _) in zip(examples, greedy(model, tokenizer, prompts, settings))
     ]
@@ -130,12 +133,13 @@ def write_rubrics(
 def validate(
     model: GPT, tokenizer: Tokenizer, examples: list[Example], settings: Settings
 ) -> dict[str, float]:
-    """Greedy accuracy (0 to 1) on the validation questions about known and about new laws."""
+    """Greedy accuracy (0 to 1) on the validation questions: of known laws, new laws, one's own."""
     prompts = [encode(tokenizer, prompt(e.question)) for e in examples]
     answers = greedy(model, tokenizer, prompts, settings)
-    right = {"valid_known": [], "valid_new": []}
+    right = {"valid_known": [], "valid_new": [], "valid_own": []}
     for e, (text, _, _) in zip(examples, answers):
-        right["valid_new" if e.meta["new"] else "valid_known"].append(correct(text, e.answer))
+        knowledge = "own" if "new" not in e.meta else "new" if e.meta["new"] else "known"
+        right[f"valid_{knowledge}"].append(is_right(e, text))
     return {name: sum(values) / len(values) for name, values in right.items() if values}
 
 
@@ -336,11 +340,12 @@ def update(
         sums["loss"] += loss.item()
         for name, values in measures.items():
             sums[name] = sums.get(name, 0.0) + values.float().sum().item() / num_tokens
-    sum_gradients(list(student.parameters()))
+    trained = [p for p in student.parameters() if p.requires_grad]
+    sum_gradients(trained)
     parts = gather([sums])
     sums = {name: sum(part.get(name, 0.0) for part in parts) for name in max(parts, key=len)}
     if num_tokens:
-        norm = torch.nn.utils.clip_grad_norm_(student.parameters(), MAX_GRAD_NORM).item()
+        norm = torch.nn.utils.clip_grad_norm_(trained, MAX_GRAD_NORM).item()
         if not math.isfinite(sums["loss"] + norm):
             raise FloatingPointError(f"loss {sums['loss']:g}, gradient norm {norm:g}")
         sums["grad_norm"] = norm

@@ -6,7 +6,7 @@ cd -- "$(dirname -- "$0")"
 
 usage() {
   cat <<'TEXT'
-bash train.sh [auto|cpu|gpu|smoke] [flags for rcsd.py and evaluate.py, such as --seed 1 or --out DIR]
+bash train.sh [auto|cpu|gpu|smoke|own] [flags for rcsd.py and evaluate.py, such as --seed 1 or --out DIR]
 bash train.sh study [--quick]
 
   Runs the whole method and prints one table at the end:
@@ -16,6 +16,7 @@ bash train.sh study [--quick]
     stage2    stage II: learn to solve their questions from these rubrics
     evaluate  base, teacher and student on the test sets
 
+  own    your own: pretrained weights with --model DIR, questions with --data FILE (see docs/own.md)
   auto   gpu with CUDA, else cpu (the default)
   cpu    17 to 30 minutes on two cores
   gpu    a larger model and longer text
@@ -45,9 +46,9 @@ main() {  # a function, so that bash has read all of this file before it runs fo
   local preset=auto stage
   case "${1:-}" in
     -h|--help) usage; exit 0 ;;
-    auto|cpu|gpu|smoke|study) preset=$1; shift ;;
+    auto|cpu|gpu|smoke|own|study) preset=$1; shift ;;
     -*|"") ;;
-    *) echo "train.sh: unknown preset '$1', expected auto, cpu, gpu, smoke or study (see --help)" >&2; exit 2 ;;
+    *) echo "train.sh: unknown preset '$1', expected auto, cpu, gpu, smoke, own or study (see --help)" >&2; exit 2 ;;
   esac
 
   source tests/setup.sh

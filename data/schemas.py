@@ -65,8 +65,13 @@ def example_of(row: dict, notes: Counter) -> Example:
         options, answer = _listed_choices(row["choices"], row.get("answer"))
     else:
         options = _distractor_choices(row, answer)
+    meta = _object(row, "meta")
     for label, text in options.items():
         question += f"\n{label}) {text}"
+        if text == answer:
+            meta = meta | {"letter": label}
+    if not solution and "\n####" in answer:  # GSM8K: the solution, then #### and the answer
+        solution, _, answer = (part.strip() for part in answer.rpartition("\n####"))
 
     rubric = None
     criteria = row.get("rubric") or row.get("rubrics") or row.get("Rubrics")
@@ -75,10 +80,11 @@ def example_of(row: dict, notes: Counter) -> Example:
         rubric = _rubric(criteria, is_own, notes)
     elif not is_own and row.keys() & _RUBRIC_FIELDS:
         raise Odd("no rubric")
-    elif not is_own and not answer:
+    elif not is_own and not answer and not row.get("teacher_prompt"):
         raise Odd("neither rubric nor answer")
     id = _text("id", row.get("id"), row.get("prompt_id"))
-    return Example(id, question, answer, solution, rubric, _object(row, "meta"))
+    teacher_prompt = _text("teacher_prompt", row.get("teacher_prompt"))
+    return Example(id, question, answer, solution, rubric, meta, teacher_prompt)
 
 
 def _object(row: dict, name: str) -> dict:

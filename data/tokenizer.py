@@ -190,6 +190,7 @@ class Tokenizer:
         special_tokens = {text: len(ranks) + i for i, text in enumerate(SPECIALS)}
         self.id = {text[2:-2]: token for text, token in special_tokens.items()}
         self.pad, self.eos = self.id["pad"], self.id["eos"]
+        self.ends = {self.eos}
         self.vocab_size = len(ranks) + len(SPECIALS)
         self.encoding = tiktoken.Encoding(
             "rcsd",
@@ -208,6 +209,15 @@ class Tokenizer:
         """The ids of plain text, in which "<|eos|>" is text too: it gives no special id."""
         return self.encoding.encode_ordinary(text)
 
+    def encode_prompt(self, sections: list[tuple[str, str]]) -> list[int]:
+        """The ids of (section, text) pairs: the section's special token, then the text."""
+        ids = []
+        for section, text in sections:
+            # This vocabulary has no token of its own for a row's own teacher prompt.
+            ids.append(self.id["solution" if section == "teacher_prompt" else section])
+            ids += self.encode(text)
+        return ids
+
     def encode_batch(self, texts: list[str], num_threads: int = 2) -> list[list[int]]:
         """The ids of each text; tiktoken alone would start eight threads."""
         return self.encoding.encode_ordinary_batch(texts, num_threads=num_threads)
@@ -225,12 +235,8 @@ class Tokenizer:
 
 
 def encode(tokenizer: Tokenizer, sections: list[tuple[str, str]]) -> list[int]:
-    """The token ids of (section, text) pairs: the section's special token, then the text."""
-    ids = []
-    for section, text in sections:
-        ids.append(tokenizer.id[section])
-        ids += tokenizer.encode(text)
-    return ids
+    """The token ids of a prompt, (section, text) pairs: every prompt is encoded here."""
+    return tokenizer.encode_prompt(sections)
 
 
 TOKENIZER = "tokenizer.txt"  # its name in a run's data folder

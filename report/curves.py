@@ -26,7 +26,10 @@ def curves(folders: list[Path]) -> list[dict]:
     """
     found = []
     for stage, measures in CURVES.items():
-        logs = [read_log(folder / f"{stage}.jsonl") for folder in folders]
+        paths = [folder / f"{stage}.jsonl" for folder in folders]
+        if not all(path.exists() for path in paths):  # a pretrained model has no stage 0
+            continue
+        logs = [read_log(path) for path in paths]
         steps = min(map(len, logs))
         width = max(1, math.ceil(steps / BUCKETS))
         for measure in measures:

@@ -17,10 +17,12 @@ from pathlib import Path
 
 import torch
 
+from base import load_base
 from data.grammar import correct
-from data.tokenizer import Tokenizer, encode, read_tokenizer
+from data.tokenizer import Tokenizer, encode
 from fused_loss import TokenStats, distillation_loss
 from model import GPT, generate
+from own.start import load_tokenizer
 from rubrics import Criterion, Example, Rubric, grade, prompt
 from step import completion_hidden, sample_completions
 from trainer.checkpoints import load_model
@@ -51,8 +53,8 @@ def open_run(out: Path, settings: Settings) -> Run:
     Raises ValueError if a stage is missing or unfinished.
     """
     device = device_of(settings)
-    tokenizer = read_tokenizer(out)
-    base = load_model(out / "base.pt", device).eval()
+    tokenizer = load_tokenizer(out, settings)
+    base = load_base(out, settings, device)[0].eval()
     writer = load_model(out / "stage1.pt", device).eval()
     student = load_model(out / "stage2.pt", device).eval()
     return Run(settings, tokenizer, base, writer, student)
@@ -332,7 +334,7 @@ def greedy_answers(run: Run, model: GPT, questions: list[str]) -> list[list[int]
     completions = generate(
         model,
         [prompt_ids(run, question) for question in questions],
-        eos=run.tokenizer.eos,
+        eos=run.tokenizer.ends,
         temperature=0,
         max_new_tokens=run.settings.max_new_tokens,
     )

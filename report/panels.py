@@ -33,6 +33,7 @@ from rubrics import (
     Criterion,
     Example,
     Rubric,
+    mentions_rubric,
     parse_rubric,
     satisfied,
     usable_rubric,
@@ -123,9 +124,6 @@ def stage1_panel(run: Run, examples: list[Example]) -> list[dict]:
 
 
 # -------------------------------------------------------------------------------------- the teacher
-LEAK = re.compile(  # an answer that names its rubric
-    r"\b(?:[Rr]ubric|[Cc]riteri(?:on|a)|Essential|Important|Optional|Pitfall)"
-)
 STUDENT = "student, after"  # the last column of the teacher's panel
 Places = list[tuple[Rollout, int]]  # (rollout, position in its completion) of each of N tokens
 
@@ -184,7 +182,7 @@ def teacher_panel(
     known     greedy answers from results.json, {column: {question id: text}}
 
     Returns "columns", a dict of measures for each column. "right" and "leak" (the answer names
-    its rubric, see LEAK) are shares of greedy answers. The other measures are means over the
+    its rubric) are shares of greedy answers. The other measures are means over the
     tokens of one sampled answer to each question, from the base or, in the last column, from the
     student: both entropies, "divergence", "tail" (see TAIL_K), and the shares of tokens whose
     gradient clip mode "scale" would shrink ("clipped") or "pointwise" would reverse
@@ -221,7 +219,7 @@ def teacher_panel(
         scale = token_stats(*pair, clip=SCALE_CLIP, clip_mode="scale")
         pointwise = token_stats(*pair, clip=POINT_CLIP, clip_mode="pointwise")
         right = [correct(text, e.answer) for text, e in zip(texts, examples)]
-        leaks = [bool(LEAK.search(text)) for text in texts]
+        leaks = [mentions_rubric(text) for text in texts]
         columns[name] = {
             "right": sum(right) / len(right),
             "leak": sum(leaks) / len(leaks),

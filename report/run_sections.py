@@ -71,6 +71,7 @@ def draw_facts(runs: list[dict]) -> str:
 
 def draw_result(result: dict, note: str) -> str:
     """One table of evaluate.py; `note` is added to its title."""
+    decimals = result.get("decimals", 1)
     head = [""] + (["n"] if result["counted"] else []) + [escape(c) for c in result["columns"]]
     rows = []
     for row in result["rows"]:
@@ -78,7 +79,8 @@ def draw_result(result: dict, note: str) -> str:
         if result["counted"]:
             cells.append("" if row["n"] is None else str(row["n"]))
         for mean, sd in row["cells"]:
-            cells.append(num(mean, 1) + ("" if sd is None else f" ± {num(sd, 1)}"))
+            more = "" if sd is None else f" ± {num(sd, decimals)}"
+            cells.append(num(mean, decimals) + more)
         rows.append(cells)
     return table(head, rows, result["title"] + note)
 

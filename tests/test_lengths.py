@@ -152,7 +152,7 @@ def test_a_prompt_longer_than_the_context_gets_no_answer():
     model, tokenizer = tiny_model(max_seq_len=8), None
 
     class Letters:
-        eos = 1
+        eos, ends = 1, {1}
 
         def decode_completion(self, ids):
             return " ".join(map(str, ids))

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from model import GPT, GPTConfig, KVCache, count_parameters
+from base import count_parameters
+from model import GPT, GPTConfig, KVCache
 from models import BASE, random_ids, random_model
 
 # The block, in float64, one position and one head at a time, from the state_dict alone.
@@ -184,7 +185,7 @@ def test_init_and_gradients():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"n_kv_head": 3}, "n_head=4 is not a multiple of n_kv_head=3"),
+        ({"n_kv_head": 3}, "n_head=4 is no multiple of n_kv_head=3"),
         ({"head_dim": 7}, "head_dim=7 must be even"),
         ({"n_embd": 0}, "n_embd must be positive, got 0"),
         ({"n_kv_head": 0}, "n_kv_head must be positive, got 0"),

@@ -36,6 +36,7 @@ TINY = dict(
     max_new_tokens=12,
     max_seq_len=400,
     exposure_count=8,
+    held_out=0,
 )
 SMALL_DATA = dict(
     base_rows=3000,

@@ -14,6 +14,8 @@ import torch
 from data.files import replacing
 from data.reading import Check, check_fields, is_dict, is_name, is_whole
 from model import GPT, GPTConfig
+from own.start import adapted, pretrained
+from trainer.settings import Settings
 
 
 def save(path: Path, content: dict) -> None:
@@ -94,12 +96,22 @@ def weights_digest(model: dict[str, torch.Tensor]) -> str:
     return found.hexdigest()[:16]
 
 
+def trained_weights(model: GPT) -> dict[str, torch.Tensor]:
+    """What training changes: all weights, or with LoRA the adapter's."""
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    return {name: tensor for name, tensor in model.state_dict().items() if name in trained}
+
+
 def load_weights(model: GPT, weights: dict[str, torch.Tensor]) -> None:
-    """Put weights into a model. Raises RuntimeError for other names, shapes or dtypes."""
-    for name, own in model.state_dict().items():
-        if name in weights and weights[name].dtype != own.dtype:
+    """Put in what `trained_weights` took. Raises RuntimeError for other names, shapes or dtypes."""
+    trained = trained_weights(model)
+    if weights.keys() != trained.keys():
+        odd = sorted(weights.keys() ^ trained.keys())
+        raise RuntimeError(f"{odd[0]} is missing, or there although this model has none")
+    for name, own in trained.items():
+        if weights[name].dtype != own.dtype:
             raise RuntimeError(f"{name} is {weights[name].dtype}, not {own.dtype}")
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, strict=False)
 
 
 def load_model(path: Path, device: torch.device) -> GPT:
@@ -111,8 +123,13 @@ def load_model(path: Path, device: torch.device) -> GPT:
     step, steps = content["step"], content["steps"]
     if step < steps:
         raise ValueError(f"{path}: stopped at step {step} of {steps}; finish it with --resume")
+    settings = content["settings"]
     try:
-        model = GPT(GPTConfig(**content["config"]))
+        if settings.get("lora_rank"):  # the checkpoint holds the adapter, the folder all else
+            settings = Settings(**settings)
+            model = adapted(pretrained(settings), settings)
+        else:
+            model = GPT(GPTConfig(**content["config"]))
         load_weights(model, content["model"])
     except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
@@ -124,10 +141,10 @@ def load_model(path: Path, device: torch.device) -> GPT:
 def require_same_settings(path: Path, made: dict, wanted: dict) -> None:
     """Raises ValueError naming the first setting in which a file differs from what is wanted.
 
-    The path of a data file does not count: its content is one of the inputs.
+    The path of a data file or a model does not count: its content is one of the inputs.
     """
     for name, value in wanted.items():
-        if name != "data" and made.get(name) != value:
+        if name not in ("data", "eval_data", "model") and made.get(name) != value:
             raise ValueError(
                 f"{path} was made with {name}={made.get(name)!r}, not {value!r}: "
                 "use the same settings or another --out"

@@ -63,14 +63,18 @@ def settings_parser(description: str) -> Parser:
 def settings_from(args: argparse.Namespace) -> tuple[Path, Settings]:
     """The output folder and the settings: a preset's or those of --from, then the flags given."""
     gpu = torch.cuda.is_available() and args.device != "cpu"
-    preset = args.preset if args.preset != "auto" else "gpu" if gpu else "cpu"
+    preset = "own" if args.model else "gpu" if gpu else "cpu"
+    preset = args.preset if args.preset != "auto" else preset
     given = {
         f.name: getattr(args, f.name) for f in fields(Settings) if getattr(args, f.name) is not None
     }
     start = PRESETS[preset]
     if args.source and args.preset == "auto":
         start = start | settings_of_run(args.source)
-    return args.out or Path("out") / preset, Settings(**{**start, **given})
+    settings = Settings(**{**start, **given})
+    if not settings.base_steps and not settings.model:
+        raise ValueError("--base-steps 0: expected at least 1, or --model DIR to start from")
+    return args.out or Path("out") / preset, settings
 
 
 def settings_of_run(folder: Path) -> dict:

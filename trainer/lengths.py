@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.load import load_examples, read_tests
+from data.load import read_tests
+from data.split import TESTS, training_questions, validation_questions
 from data.tokenizer import Tokenizer, encode
 from rubrics import GENERIC, TEACHER_CONTEXTS, Example, Rubric, prompt, teacher_prompt
 from trainer.settings import Settings
@@ -22,7 +23,6 @@ RULES = {
     "row": "--max-seq-len",
     "completion": "--max-new-tokens",
 }
-TESTS = ("test_known", "test_new", "test_hard")
 MEASURES = ("tests", "validation")  # sets that are read whole or not at all
 
 
@@ -118,7 +118,7 @@ def readers_from(
     """
     readers = []
     if stage != "stage2":
-        examples = load_examples(settings.data or out / "data" / "stage1.jsonl")[0]
+        examples = training_questions("stage1", out, settings)
         readers += question_readers(
             "stage1",
             [e for e in examples if e.rubric],
@@ -131,25 +131,31 @@ def readers_from(
     def stage2_teacher(e: Example) -> list[tuple[str, str]]:
         rubric = GENERIC if settings.rubrics == "generic" else e.rubric
         shown = {"rubric": rubric, "answer": e.answer, "solution": e.solution}
+        shown["teacher_prompt"] = e.teacher_prompt
         if not all(shown[name] for name in TEACHER_CONTEXTS[teacher_context]):
             return []  # stage II says what is missing
         return teacher_prompt(e, teacher_context, rubric)
 
     readers += question_readers(
         "stage2",
-        load_examples(settings.data or out / "data" / "stage2.jsonl")[0],
+        training_questions("stage2", out, settings),
         tokenizer,
         lambda e: prompt(e.question),
         stage2_teacher if teacher_context else None,
         lambda e: e.solution,
         on_policy,
     )
-    return readers + measure_readers(out, tokenizer)
+    return readers + measure_readers(out, tokenizer, settings)
 
 
-def measure_readers(out: Path, tokenizer: Tokenizer) -> list[Reader]:
-    """Those of the validation and test questions."""
-    valid, tests = load_examples(out / "data" / "valid.jsonl")[0], test_questions(out)
+def measure_readers(out: Path, tokenizer: Tokenizer, settings: Settings) -> list[Reader]:
+    """Those of the validation and test questions.
+
+    Of one's own data there is none: what does not fit is left out of its yardsticks, and counted.
+    """
+    if settings.data:
+        return []
+    valid, tests = validation_questions(out, settings), test_questions(out)
     readers = question_readers("validation", valid, tokenizer, lambda e: prompt(e.question))
     return readers + test_readers(tests, tokenizer, {"reference": {e.id: e.rubric for e in tests}})
 
@@ -201,7 +207,7 @@ def keep_fitting(
     kept = [e for e, fits in zip(examples, _fits(readers, settings)) if fits]
     if len(kept) == len(examples):
         return kept
-    ways = advice(readers + measure_readers(out, tokenizer), settings, out)
+    ways = advice(readers + measure_readers(out, tokenizer, settings), settings, out)
     if not kept:
         raise ValueError(_nothing_left(readers, settings, ways))
     dropped = f"dropped {len(examples) - len(kept)} of {len(examples)} questions"

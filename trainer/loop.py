@@ -17,7 +17,15 @@ from tqdm import tqdm
 from data.files import write_lines
 from data.reading import Check, is_finite, is_whole, iterate_rows
 from model import GPT
-from trainer.checkpoints import load, load_weights, require_same_inputs, require_same_settings, save
+from own.memory import count_changed, fingerprints
+from trainer.checkpoints import (
+    load,
+    load_weights,
+    require_same_inputs,
+    require_same_settings,
+    save,
+    trained_weights,
+)
 from trainer.processes import rank_and_size, wait_for_all
 from trainer.settings import Settings
 
@@ -87,7 +95,7 @@ def checkpoint(path: Path, state: State, steps: int, wanted: dict, inputs: dict[
         "settings": wanted,
         "inputs": inputs,
         "config": asdict(state.student.config),
-        "model": state.student.state_dict(),
+        "model": trained_weights(state.student),
         "kept": state.best["step"] if state.best else state.step,
     }
     if state.step < steps:
@@ -115,7 +123,7 @@ def keep_best(state: State, scores: dict[str, float]) -> None:
     """Remember the student's weights if their mean score is above all before."""
     score = sum(scores.values())
     if state.best is None or score > state.best["score"]:
-        model = copy.deepcopy(state.student.state_dict())
+        model = copy.deepcopy(trained_weights(state.student))
         state.best = {"score": score, "step": state.step, "model": model}
 
 
@@ -162,6 +170,7 @@ class Loop:
             restore(self.path, state, self.made_with, self.inputs)
         self.done_before = self.path.exists() and state.step == steps
         self.has_learned = state.step > 0
+        self.fingerprints = None  # of a pretrained model's weights before the first step
 
     def __enter__(self) -> "Loop":
         if self.done_before:
@@ -184,6 +193,9 @@ class Loop:
             for optimizer, own_rates in zip(self.state.optimizers, self.rates):
                 for group, rate in zip(optimizer.param_groups, own_rates):
                     group["lr"] = rate * rate_factor(step, steps, self.warmup)
+            if self.settings.model and step == start:
+                trained = [p for p in self.state.student.parameters() if p.requires_grad]
+                self.fingerprints = fingerprints(trained)
             yield step
 
     def log(self, measures: dict) -> None:
@@ -191,6 +203,8 @@ class Loop:
         state, steps, every = self.state, self.steps, self.settings.eval_every
         row = {"step": state.step, "lr": state.optimizers[0].param_groups[0]["lr"]} | measures
         state.step += 1
+        if self.fingerprints and row.get("grad_norm", 1.0) > 1e-6:
+            self.say_what_changed()
         if row.get("grad_norm", 1.0) > 1e-6:
             self.has_learned = True
         elif state.step == min(5, steps) and not self.has_learned:
@@ -209,6 +223,21 @@ class Loop:
             self.save()
             self.saved = time.monotonic()
 
+    def say_what_changed(self) -> None:
+        """After the first step with a gradient. Raises ValueError if no weight has changed."""
+        trained = [p for p in self.state.student.parameters() if p.requires_grad]
+        changed, total = count_changed(trained, self.fingerprints), sum(p.numel() for p in trained)
+        self.fingerprints = None
+        self.bar.write(
+            f"{self.stage}: {changed:,} of {total:,} trained numbers are in tensors that "
+            "this step changed",
+            file=sys.stderr,
+        )
+        if not changed:
+            raise ValueError(
+                f"{self.stage}: the first step changed no weight: is --lr {self.settings.lr} rounded away?"
+            )
+
     def save(self) -> None:
         checkpoint(self.path, self.state, self.steps, self.made_with, self.inputs)
 
@@ -221,7 +250,7 @@ class Loop:
             raise ValueError(what) from None
         if error is None:
             if self.state.best:
-                self.state.student.load_state_dict(self.state.best["model"])
+                load_weights(self.state.student, self.state.best["model"])
             self.save()
             wait_for_all()
 

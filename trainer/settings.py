@@ -11,6 +11,7 @@ from rubrics import TEACHER_CONTEXTS
 
 STAGES = ("data", "base", "stage1", "stage2")
 DTYPES, DEVICES = ("float32", "bfloat16"), ("auto", "cpu", "cuda")
+THINKING = ("none", "student", "teacher", "both")
 TEACHERS, CONTEXTS = ("fixed", "ema", "live"), tuple(TEACHER_CONTEXTS)
 # What a preset sets. Flags for these exist too, but --help does not list them.
 PRESET_ONLY = (
@@ -26,11 +27,20 @@ MOST = MOST_DATA | {
     **dict.fromkeys(("batch", "group_size", "max_seq_len"), 1_000_000),
     **dict.fromkeys(("base_tokens", "micro_tokens", "top_k_loss", "eval_every"), 1_000_000_000),
     **dict.fromkeys(("stage1_limit", "stage2_limit", "save_seconds"), 1_000_000_000),
+    **dict.fromkeys(("lora_rank", "lora_alpha"), 10_000),
     **dict.fromkeys(("lr", "base_lr", "temperature", "clip", "clip_eps"), 1_000_000),
     **dict.fromkeys(("max_new_tokens", "updates_per_batch"), 1_000_000),
 }
 MOST_PARAMETERS = 4_000_000_000
-SHARES = ("beta", "exposure_share", "ema_decay", "prompt_weight", "rubric_rate", "corrupted")
+SHARES = (
+    "held_out",
+    "beta",
+    "exposure_share",
+    "ema_decay",
+    "prompt_weight",
+    "rubric_rate",
+    "corrupted",
+)
 
 
 def setting(default, stage: str, help: str, choices: tuple | None = None):
@@ -54,6 +64,7 @@ class Settings:
     test_questions: int = setting(400, "data", "questions in each test set")
     vocab_size: int = setting(1280, "data", "tokens, special ones included")
 
+    model: str = setting("", "base", "a Hugging Face folder: start from its weights (docs/own.md)")
     dtype: str = setting("float32", "base", "of training; sampling and loss: float32", DTYPES)
     max_seq_len: int = setting(256, "base", "most tokens of prompt and completion together")
     n_layer: int = setting(4, "base", "blocks")
@@ -68,6 +79,8 @@ class Settings:
     base_lr: float = setting(0.015, "base", "peak learning rate of Muon; a fifth for AdamW")
 
     data: str = setting("", "stage1", "your own JSON Lines file (see data/README.md)")
+    eval_data: str = setting("", "stage1", "a file of test questions instead of held-out ones")
+    held_out: float = setting(0.1, "stage1", "share of --data for the test, and for validation")
     stage1_limit: int = setting(0, "stage1", "use the first N questions of stage I; 0: all")
     stage1_steps: int = setting(130, "stage1", "steps of stage I")
     batch: int = setting(64, "stage1", "completions in a step")
@@ -78,6 +91,9 @@ class Settings:
     top_k_loss: int = setting(0, "stage1", "the teacher's likeliest k tokens alone; 0: all")
     clip: float = setting(0.0, "stage1", "bound for --clip-mode, nats")
     clip_mode: str = setting("none", "stage1", "how a token's loss is bounded", CLIP_MODES)
+    lora_rank: int = setting(0, "stage1", "train an adapter of this rank (own/lora.py); 0: all")
+    lora_alpha: float = setting(0.0, "stage1", "its scale times its rank; 0: twice the rank")
+    thinking: str = setting("none", "stage1", "which side of a chat model may think", THINKING)
     teacher: str = setting(
         "fixed", "stage1", "its weights: frozen, EMA, or the student's", TEACHERS
     )
@@ -98,13 +114,16 @@ class Settings:
     corrupted: float = setting(0.0, "stage2", "share of the solutions with a wrong step")
 
     device: str = setting("auto", "", "auto takes CUDA when there is one", DEVICES)
+    recompute: str = setting(
+        "no", "", "activations in the backward pass: less memory", ("no", "yes")
+    )
     micro_tokens: int = setting(2048, "", "tokens in one forward pass: memory, not the result")
     save_seconds: float = setting(30.0, "", "time between checkpoints: what a kill can cost")
 
     def __post_init__(self):
         for f in fields(self):
             value, flag = getattr(self, f.name), f"--{f.name.replace('_', '-')}"
-            zero_means_off = f.default == 0
+            zero_means_off = f.default == 0 or f.name == "base_steps"
             least = 1 if f.type is int and not zero_means_off else 0
             least = LEAST_VOCAB if f.name == "vocab_size" else least
             most = 1 if f.name in SHARES else MOST.get(f.name)
@@ -117,6 +136,8 @@ class Settings:
                 )
             if most and not least <= value <= most:
                 raise ValueError(f"{flag}: expected a number from {least} to {most:,}, got {value}")
+        if self.lora_rank and not self.model:
+            raise ValueError(f"--lora-rank {self.lora_rank}: expected --model with it")
         if self.temperature < 0.01:
             raise ValueError(
                 f"--temperature: expected at least 0.01, as logits are divided by it, "
@@ -203,6 +224,20 @@ PRESETS = {
         stage2_steps=120,
         max_new_tokens=200,
         test_questions=800,
+    ),
+    "own": dict(  # with --model: pretrained weights
+        base_rows=4000,
+        base_steps=0,
+        base_tokens=2048,
+        base_lr=1e-4,
+        prompt_weight=0.0,
+        max_seq_len=1024,
+        max_new_tokens=256,
+        batch=16,
+        group_size=4,
+        lr=5e-5,
+        stage1_steps=40,
+        stage2_steps=40,
     ),
 }
 

@@ -1,0 +1,94 @@
+"""Do both sides see what they should? Look before any training.
+
+    python -m own.align --model DIR --data FILE
+
+Prints the prompts of student and teacher for one question, as text and as ids, checks that the same
+completion ids follow both, and shows the tokens on which the untrained model, with and without what
+the teacher sees, disagrees most.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from base import load_base
+from data.console import exit_code
+from data.split import training_questions
+from data.tokenizer import encode
+from model import generate
+from own.start import load_tokenizer
+from rcsd import method_of, teacher_context_of
+from rubrics import TEACHER_CONTEXTS, prompt, teacher_prompt
+from step import completion_hidden
+from trainer.command_line import settings_from, settings_parser
+from trainer.processes import device_of
+from trainer.settings import Settings
+
+MOST = 8  # tokens that are shown
+
+
+def align(out: Path, settings: Settings) -> None:
+    """Print it all for the first question that has what the teacher sees.
+
+    Raises ValueError if no question has it and leaves room for an answer.
+    """
+    method_of(settings)
+    context, tokenizer = teacher_context_of(settings) or "rubric", load_tokenizer(out, settings)
+    found = None
+    for e in training_questions("stage2", out, settings):
+        shown = {"rubric": e.rubric, "answer": e.answer, "solution": e.solution}
+        shown["teacher_prompt"] = e.teacher_prompt
+        if all(shown[name] for name in TEACHER_CONTEXTS[context]):
+            sides = {"student": prompt(e.question), "teacher": teacher_prompt(e, context, e.rubric)}
+            ids = {side: encode(tokenizer, sections) for side, sections in sides.items()}
+            if max(map(len, ids.values())) <= settings.prompt_room():
+                found = ids
+                break
+    if not found:
+        raise ValueError(
+            f"{settings.data or out}: no question with a {context} leaves room for an answer in "
+            f"--max-seq-len {settings.max_seq_len}"
+        )
+    for side, ids in found.items():
+        print(f"==== the {side} reads {len(ids)} tokens\n{tokenizer.decode(ids)}\n{ids}")
+    model = load_base(out, settings, device_of(settings))[0].eval()
+    (completion,) = generate(
+        model,
+        [found["student"]],
+        max_new_tokens=settings.max_new_tokens,
+        eos=tokenizer.ends,
+        temperature=0,
+    )
+    ids = completion.ids
+    print(f"==== the completion: {len(ids)} tokens\n{tokenizer.decode(ids)}")
+    logprobs = {}
+    with torch.no_grad():
+        for side, prompt_ids in found.items():
+            row = prompt_ids + ids
+            assert row[: len(prompt_ids)] == prompt_ids and row[len(prompt_ids) :] == ids
+            hidden = completion_hidden(model, [(prompt_ids, ids)])  # [n, n_embd]
+            logits = (hidden @ model.head_weight.T).float() / settings.temperature  # [n, V]
+            logprobs[side] = logits.log_softmax(-1)
+    p, q = logprobs["teacher"], logprobs["student"]  # [n, V] each
+    divergence = (p.exp() * (p - q)).sum(-1)  # [n], KL(p_T || p_S)
+    print(f"==== the same ids follow both prompts; {divergence.mean():.3f} nats a token on average")
+    print(
+        f"{'token':>6} {'text':16} {'student':>8} {'teacher':>8} {'KL, nats':>9}  teacher expects"
+    )
+    for t in divergence.topk(min(MOST, len(ids))).indices.tolist():
+        text, best = (
+            repr(tokenizer.decode([ids[t]])),
+            repr(tokenizer.decode([p[t].argmax().item()])),
+        )
+        chances = f"{q[t, ids[t]].exp():8.3f} {p[t, ids[t]].exp():8.3f} {divergence[t]:9.3f}"
+        print(f"{t:6} {text:16} {chances}  {best}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = settings_parser(__doc__).parse_args(arguments)
+    return exit_code("own.align", lambda: align(*settings_from(args)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

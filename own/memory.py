@@ -1,0 +1,111 @@
+"""What a run with pretrained weights will hold, said before it starts; and whether it trains at all."""
+
+import os
+
+import torch
+from torch import Tensor, nn
+
+from model import GPT
+from trainer.settings import Settings
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+
+def bytes_of(tensors) -> int:
+    return sum(tensor.numel() * tensor.itemsize for tensor in tensors)
+
+
+def activation_bytes(model: GPT, tokens: int) -> int:
+    """What a forward pass keeps for the backward pass, for a micro-batch of `tokens`.
+
+    A block keeps, for each token, four vectors of the residual stream's width (the inputs and
+    outputs of two norms), the queries three times, keys and values, and four of the MLP's. Recomputed
+    blocks keep their input, and one block at a time all of it.
+    """
+    c = model.config
+    queries, keys = c.n_head * c.head_dim, c.n_kv_head * c.head_dim
+    block = 4 * c.n_embd + 3 * queries + 2 * keys + 4 * c.mlp_width
+    if c.qk_norm:
+        block += queries + keys
+    kept = block * c.n_layer if not model.recompute else c.n_embd * c.n_layer + block
+    return 4 * tokens * kept
+
+
+def cache_bytes(model: GPT, rows: int, columns: int) -> int:
+    """Keys and values of `rows` while they are sampled."""
+    c = model.config
+    return 2 * c.n_layer * rows * c.n_kv_head * columns * c.head_dim * model.head_weight.itemsize
+
+
+def loss_bytes(model: GPT) -> int:
+    """The loss's buffers and its gradient for the head (see fused_loss.py)."""
+    head = model.head_weight.numel() * 4 if model.head_weight.requires_grad else 0
+    return 2**27 + head
+
+
+def held(student: GPT, teacher, settings: Settings) -> dict[str, int]:
+    """{part: bytes} of a step whose rows are as long as they may be.
+
+    Sampling and learning take turns, so only the larger of the two counts.
+    """
+    longest = settings.max_seq_len
+    trained = [p for p in student.parameters() if p.requires_grad]
+    copies = [student] + [teacher] * (isinstance(teacher, nn.Module) and teacher is not student)
+    tokens = max(longest, min(settings.micro_tokens, settings.batch * longest))
+    learning = activation_bytes(student, tokens) + loss_bytes(student)
+    return {
+        "weights": sum(bytes_of(model.parameters()) for model in copies),
+        "gradients": bytes_of(trained),
+        "optimizer": 2 * bytes_of(trained),
+        "a step": max(cache_bytes(student, settings.batch, longest), learning),
+    }
+
+
+def there_is(device: torch.device) -> int:
+    """Bytes of memory of the GPU, or of this machine; 0 if the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+def announce(student: GPT, teacher, settings: Settings) -> int:
+    """Print what the run will hold, and return it in bytes.
+
+    Raises ValueError if that is more than there is.
+    """
+    parts, device = held(student, teacher, settings), student.head_weight.device
+    if device.type == "cpu" and resource is not None:
+        now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        parts["programs"] = max(0, now - parts["weights"])
+    total, most = sum(parts.values()), there_is(device)
+    said = ", ".join(f"{name} {n / 2**20:,.0f}" for name, n in parts.items())
+    print(f"memory, MiB: {said}; in all {total / 2**20:,.0f} of {most / 2**20:,.0f}")
+    if most and total > most:
+        raise ValueError(
+            f"--model {settings.model}: the run would hold {total / 2**20:,.0f} MiB, there are "
+            f"{most / 2**20:,.0f}: try --lora-rank 16, --recompute yes, a smaller --micro-tokens "
+            "or --batch"
+        )
+    return total
+
+
+def fingerprints(parameters: list[Tensor]) -> list[tuple[int, int]]:
+    """Two sums over the bits of each tensor: a changed number changes them, almost surely."""
+    found = []
+    for p in parameters:
+        bits = p.detach().view(torch.int16 if p.itemsize == 2 else torch.int32).flatten()
+        half = bits[::2].sum(dtype=torch.int64).item()
+        found.append((bits.sum(dtype=torch.int64).item(), half))
+    return found
+
+
+def count_changed(parameters: list[Tensor], before: list[tuple[int, int]]) -> int:
+    """Numbers in the tensors that have changed since `before`."""
+    after = fingerprints(parameters)
+    return sum(p.numel() for p, old, new in zip(parameters, before, after) if old != new)

@@ -1,0 +1,78 @@
+"""What evaluate.py prints and writes for one's own data: the table, results_own.json, report.html."""
+
+from pathlib import Path
+
+from data.reading import is_dict, is_text, read_json, write_json
+from data.split import held_out_questions
+from own.yardsticks import evaluate_own, own_table_parts
+from report import explain, panels
+from report.curves import curves
+from report.write import write_page
+from rubrics import Example
+from trainer.loop import read_log
+from trainer.processes import rank_and_size, wait_for_all
+from trainer.settings import Settings
+
+SHOWN = 3  # questions in the report
+WANTED = {
+    "settings": (is_dict, "the settings of the run"),
+    "machine": (is_text, "a text"),
+    "answers": (is_dict, "a list of answers for each model"),
+    "inputs": (is_dict, "the digests of what it was made from"),
+}
+
+
+def report_own(out: Path, settings: Settings, inputs: dict[str, str]) -> None:
+    """Measure a finished run on its held-out questions, print the table, write the report."""
+    path = out / "results_own.json"
+    results = read_json(path, WANTED) if path.exists() else {}
+    wait_for_all()  # with several processes: all must have looked before the first writes
+    if results.get("inputs") != inputs:
+        results = evaluate_own(out, settings) | {"inputs": inputs}
+        results["seconds"] = seconds(out)
+        if rank_and_size()[0] == 0:
+            write_json(path, results, indent=1)
+    parts = own_table_parts(results)
+    print(own_table(parts))
+    report = {"runs": [panels.facts(results)], "table": parts, "curves": curves([out])}
+    report |= sections(out, settings)
+    write_page(out, "report", panels.tidy(report))
+    print(f"report: {out / 'report.html'}")
+
+
+def seconds(out: Path) -> dict[str, float]:
+    """Time of the steps of each stage that was trained here."""
+    found = {}
+    for stage in ("base", "stage1", "stage2"):
+        if (out / f"{stage}.jsonl").exists():
+            found[stage] = sum(row["seconds"] for row in read_log(out / f"{stage}.jsonl"))
+    return found
+
+
+def own_table(parts: list[dict]) -> str:
+    """The table as text: a block for each contender's column would be too wide, so a line each."""
+    lines = []
+    for part in parts:
+        lines.append(part["title"])
+        for row in part["rows"]:
+            lines.append(f"  {row['label']} (n = {row['n']})")
+            for name, (mean, half) in zip(part["columns"], row["cells"]):
+                if mean == mean:
+                    spread = "" if half is None else f" ± {half:.{part['decimals']}f} (95%)"
+                    lines.append(f"    {name:28}{mean:10.{part['decimals']}f}{spread}")
+    return "\n".join(lines)
+
+
+def sections(out: Path, settings: Settings) -> dict:
+    """Strips and criteria of the questions that the rubric changes most, and stage I's rubrics."""
+    run = explain.open_run(out, settings)
+    left: list[Example] = [e for e in held_out_questions(settings) if e.rubric]
+    left = [e for e in left if explain.fits(run, e.question, rubric=e.rubric)][: explain.TRIED]
+    shown = []
+    while left and len(shown) < SHOWN:
+        shown.append(explain.most_changed(run, left))
+        left.remove(shown[-1])
+    if not shown:
+        return {}
+    examples = [explain.explain(run, e.question, e.rubric) for e in shown]
+    return {"examples": examples, "stage1": panels.stage1_panel(run, shown)}

@@ -1,0 +1,46 @@
+"""What a run starts from: with --model the pretrained weights and their tokenizer, else its own."""
+
+from pathlib import Path
+
+import torch
+
+from data.files import digest
+from data.tokenizer import TOKENIZER, Tokenizer, read_tokenizer
+from model import GPT
+from own.lora import add_lora
+from own.tokenizer import ChatTokenizer
+from own.weights import folder_digest, load_pretrained
+from trainer.settings import Settings, seed_for
+
+
+def load_tokenizer(out: Path, settings: Settings) -> Tokenizer | ChatTokenizer:
+    """The tokenizer of the pretrained model, or that of the run's data."""
+    if settings.model:
+        return ChatTokenizer(Path(settings.model), settings.thinking)
+    return read_tokenizer(out)
+
+
+def pretrained(settings: Settings) -> GPT:
+    """The model of --model. Weights that are trained are float32; frozen ones are in --dtype."""
+    folder, dtype = Path(settings.model), torch.float32
+    if settings.lora_rank:
+        dtype = getattr(torch, settings.dtype)
+    vocab_size = ChatTokenizer(folder).vocab_size
+    model = load_pretrained(folder, settings.max_seq_len, dtype, vocab_size)
+    model.recompute = settings.recompute == "yes"
+    return model
+
+
+def adapted(model: GPT, settings: Settings) -> GPT:
+    """The model with LoRA adapters if --lora-rank asks for them; all else is frozen then."""
+    if settings.lora_rank:
+        alpha = settings.lora_alpha or 2 * settings.lora_rank
+        add_lora(model, settings.lora_rank, alpha, seed_for(settings, "lora"))
+    return model
+
+
+def start_inputs(out: Path, settings: Settings) -> dict[str, str]:
+    """Digests of the run's tokenizer and, with --model, of the pretrained weights."""
+    if settings.model:
+        return {"--model": folder_digest(Path(settings.model))}
+    return {f"data/{TOKENIZER}": digest(out / "data" / TOKENIZER)}

@@ -1,0 +1,205 @@
+"""What a run on one's own data means: base, teachers and student on the held-out questions.
+
+Only what the rows allow is measured, each with its count:
+
+    right        the letter of a choice, or a quantity with its unit
+    likelihood   of the reference solution or answer, unaided: -log p, nats a token
+    divergence   of the teacher that has read the reference rubric from a model, on the model's own
+                 greedy answers, nats a token
+    mentions     answers that name the rubric: what a teacher may leak into a student
+    valid        rubrics that parse, by the rule of the reference rubrics
+"""
+
+import platform
+from pathlib import Path
+
+import torch
+
+from base import count_parameters, load_base
+from data.split import held_out_questions
+from data.tokenizer import encode
+from fused_loss import distillation_loss
+from model import GPT
+from own.start import load_tokenizer
+from rubrics import (
+    TEACHER_CONTEXTS,
+    Example,
+    can_check,
+    is_right,
+    mentions_rubric,
+    rule_of,
+    teacher_prompt,
+)
+from step import completion_hidden, greedy, write_rubrics
+from trainer.checkpoints import load_model
+from trainer.processes import device_of
+from trainer.settings import Settings
+
+MEASURES = {  # measure -> (its row in the table, whether it is a share)
+    "right": ("right answers, %", True),
+    "mentions": ("answers that mention the rubric, %", True),
+    "truncated": ("cut at --max-new-tokens, %", True),
+    "valid": ("valid rubrics, %", True),
+    "likelihood": ("reference: -log p, nats a token", False),
+    "divergence": ("divergence from the teacher, nats a token", False),
+}
+
+
+class Contender:
+    """One who answers: a model and what it sees beside the question."""
+
+    def __init__(self, model: GPT, tokenizer, settings: Settings, context: str = "nothing"):
+        self.model, self.tokenizer, self.settings = model, tokenizer, settings
+        self.context = context
+
+    def sections(self, e: Example) -> list[tuple[str, str]]:
+        return teacher_prompt(e, self.context, e.rubric)
+
+    def prompt_ids(self, e: Example) -> list[int]:
+        return encode(self.tokenizer, self.sections(e))
+
+    def can_read(self, e: Example) -> bool:
+        """Whether the example has what this contender sees, and room for an answer behind it."""
+        shown = {
+            "rubric": e.rubric,
+            "answer": e.answer,
+            "solution": e.solution,
+            "teacher_prompt": e.teacher_prompt,
+        }
+        if not all(shown[name] for name in TEACHER_CONTEXTS[self.context]):
+            return False
+        return len(self.prompt_ids(e)) <= self.settings.prompt_room()
+
+    def answers(self, examples: list[Example], note: str) -> list[dict]:
+        """Greedy answers with what can be measured of the text alone."""
+        prompts = [self.prompt_ids(e) for e in examples]
+        rows = []
+        texts = greedy(self.model, self.tokenizer, prompts, self.settings, note)
+        for e, (text, truncated, length) in zip(examples, texts):
+            row = {"id": e.id, "text": text, "truncated": truncated, "length": length}
+            row["mentions"] = mentions_rubric(text)
+            if can_check(e):
+                row["right"] = is_right(e, text)
+            rows.append(row)
+        return rows
+
+    @torch.no_grad()
+    def likelihood(self, e: Example) -> float | None:
+        """-log p of the reference, nats a token; None if there is none, or it is too long."""
+        ids = self.tokenizer.encode(e.solution or e.answer)
+        prompt_ids = self.prompt_ids(e)
+        if not ids or len(prompt_ids) + len(ids) > self.settings.max_seq_len:
+            return None
+        hidden = completion_hidden(self.model, [(prompt_ids, ids)])  # [n, n_embd]
+        logprobs = (hidden @ self.model.head_weight.T).float().log_softmax(-1)  # [n, V]
+        targets = torch.tensor(ids, device=hidden.device)[:, None]  # [n, 1]
+        return -logprobs.gather(-1, targets).mean().item()
+
+    @torch.no_grad()
+    def divergence(self, teacher: "Contender", e: Example, text: str) -> float | None:
+        """D(p_T || p_S) of the run's own loss on the tokens of an answer, nats a token."""
+        ids = self.tokenizer.encode(text) + [self.tokenizer.eos]
+        prompts = (self.prompt_ids(e), teacher.prompt_ids(e))
+        if max(map(len, prompts)) + len(ids) > self.settings.max_seq_len:
+            return None
+        hidden = completion_hidden(self.model, [(prompts[0], ids)])  # [n, n_embd]
+        teacher_hidden = completion_hidden(teacher.model, [(prompts[1], ids)])  # [n, n_embd]
+        heads = self.model.head_weight, teacher.model.head_weight
+        options = self.settings.loss_options() | {"clip": None, "clip_mode": "none"}
+        return distillation_loss(hidden, heads[0], teacher_hidden, heads[1], **options).item()
+
+
+def evaluate_own(out: Path, settings: Settings) -> dict:
+    """All measures of a finished run on its held-out questions.
+
+    Raises ValueError if there is no such question, or none that fits.
+    """
+    tokenizer, device = load_tokenizer(out, settings), device_of(settings)
+    base = load_base(out, settings, device)[0].eval()
+    unaided = Contender(base, tokenizer, settings)
+    held_out = held_out_questions(settings)
+    examples = [e for e in held_out if unaided.can_read(e)]
+    if not examples:
+        raise ValueError(
+            f"{settings.eval_data or settings.data}: none of {len(held_out)} held-out questions "
+            "fits; try a larger --held-out or --max-seq-len"
+        )
+    contenders = {"base": unaided}
+    for context in TEACHER_CONTEXTS:
+        teacher = Contender(base, tokenizer, settings, context)
+        if context != "nothing" and any(teacher.can_read(e) for e in examples):
+            contenders[f"teacher, {context}"] = teacher
+    contenders["student"] = Contender(
+        load_model(out / "stage2.pt", device).eval(), tokenizer, settings
+    )
+    reader = contenders.get("teacher, rubric")
+    answers = {}
+    for name, contender in contenders.items():
+        mine = [e for e in examples if contender.can_read(e)]
+        rows = contender.answers(mine, name)
+        for e, row in zip(mine, rows):
+            if contender.context == "nothing":
+                row["likelihood"] = contender.likelihood(e)
+                if reader and reader.can_read(e):
+                    row["divergence"] = contender.divergence(reader, e, row["text"])
+        answers[name] = rows
+    with_rubric = [e for e in examples if e.rubric]
+    rule = rule_of([e.rubric for e in with_rubric])
+    for name, model in (("base", base), ("student", load_model(out / "stage1.pt", device).eval())):
+        written = write_rubrics(model, tokenizer, with_rubric, settings, rule)
+        problems = {row["id"]: row["problem"] for row in written}
+        for row in answers[name]:
+            if row["id"] in problems:
+                row["valid"] = not problems[row["id"]]
+    threads = torch.get_num_threads()
+    return {
+        "settings": settings.of("stage2"),
+        "parameters": count_parameters(base),
+        "machine": f"{platform.machine()}, {device}, torch {torch.__version__}, {threads} threads",
+        "held_out": len(held_out),
+        "answers": answers,
+    }
+
+
+# --------------------------------------------------------------------------------------- the table
+def values_of(rows: list[dict], measure: str) -> dict[str, float]:
+    """{question id: value} of the rows that have the measure."""
+    return {row["id"]: float(row[measure]) for row in rows if row.get(measure) is not None}
+
+
+def paired(after: dict[str, float], before: dict[str, float]) -> tuple[float, float, int]:
+    """Mean difference on the shared questions, half its 95% interval (normal), and their number."""
+    changes = [after[id] - before[id] for id in after if id in before]
+    n, mean = len(changes), sum(changes) / len(changes)
+    variance = sum((change - mean) ** 2 for change in changes) / max(1, n - 1)
+    return mean, 1.96 * (variance / n) ** 0.5, n
+
+
+def own_table_parts(results: dict) -> list[dict]:
+    """The table as evaluate.table_parts has it: shares in percent, then nats."""
+    answers = results["answers"]
+    columns = [*answers, "student - base"]
+
+    def part(title: str, is_share: bool, scale: float, decimals: int) -> dict:
+        rows = []
+        for measure, (label, share) in MEASURES.items():
+            if share != is_share:
+                continue
+            values = {name: values_of(rows_, measure) for name, rows_ in answers.items()}
+            cells = [cell(list(v.values()), scale) for v in values.values()]
+            n = len(values["base"])
+            if values["student"] and n:
+                change, half, _ = paired(values["student"], values["base"])
+                cells.append([scale * change, scale * half])
+                rows.append({"label": label, "n": n, "cells": cells})
+        title = f"{title}, {results['held_out']} held-out questions"
+        part = {"title": title, "columns": columns, "counted": True, "rows": rows}
+        return part | {"decimals": decimals}
+
+    parts = [part("in %", True, 100, 1), part("in nats", False, 1, 3)]
+    return [part for part in parts if part["rows"]]
+
+
+def cell(values: list[float], scale: float) -> list:
+    """[mean, None]; NaN if the contender has no such value."""
+    return [scale * sum(values) / len(values) if values else float("nan"), None]

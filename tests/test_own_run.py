@@ -1,0 +1,100 @@
+"""One's own model and questions through the commands, with a random model of a few thousand weights."""
+
+import json
+import re
+
+import numpy
+import pytest
+
+import evaluate
+import rcsd
+from own import align
+from own.tokenizer import ChatTokenizer
+from pretrained.make import MODELS, weights
+from test_own_tokenizer import write_tokenizer
+from test_own_weights import NUMBERS, write_safetensors
+from trainer.checkpoints import load
+
+FLAGS = ["--max-seq-len", "900", "--max-new-tokens", "12", "--batch", "4", "--group-size", "2"]
+FLAGS += ["--stage1-steps", "2", "--stage2-steps", "2", "--held-out", "0.25", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    """(model folder, data file): a random Qwen3 with a chat tokenizer, and questions with rubrics."""
+    folder = tmp_path_factory.mktemp("mine")
+    size = ChatTokenizer(write_tokenizer(folder)).vocab_size
+    shapes = json.loads(json.dumps(NUMBERS["models"]["qwen3"]["shapes"]))
+    shapes["model.embed_tokens.weight"][0] = size + 5  # spare rows, as in Qwen3
+    tensors = weights(shapes)
+    tensors["model.embed_tokens.weight"][size:] = numpy.float32(50)  # they would win every draw
+    write_safetensors(folder / "model.safetensors", tensors)
+    config = MODELS["qwen3"] | {"vocab_size": size + 5, "max_position_embeddings": 4096}
+    (folder / "config.json").write_text(json.dumps(config))
+    rows = []
+    for i in range(24):
+        rubric = [{"description": f"Essential: says {i}", "weight": 5}]
+        rubric.append({"description": "Pitfall: says no", "weight": -1})
+        rows.append({"question": f"What is {i} + 1?", "answer": f"{i + 1}", "rubric": rubric})
+    data = folder / "rows.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return folder, data
+
+
+def run(mine, out, command, *more):
+    argv = ["--model", str(mine[0]), "--data", str(mine[1]), "--out", str(out), *FLAGS, *more]
+    if command == "evaluate":
+        return evaluate.main(argv)
+    if command == "align":
+        return align.main(argv)
+    return rcsd.main([command, *argv])
+
+
+def test_both_stages_and_the_yardsticks_run_on_ones_own_questions(mine, tmp_path, capsys):
+    more = ["--rubrics", "reference"]
+    for command in ("data", "base", "stage1", "stage2", "evaluate"):
+        assert run(mine, tmp_path, command, *more) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "right answers, %" in said and "held-out questions" in said
+    results = json.loads((tmp_path / "results_own.json").read_text("utf-8"))
+    asked = {row["id"] for row in results["answers"]["student"]}
+    assert 0 < len(asked) < 24
+    teachers = {"teacher, rubric", "teacher, answer", "teacher, rubric+answer"}
+    assert {"base", "student"} | teachers == set(results["answers"])
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "Token by token" in page and "Stage I" in page
+    # The same question is never trained on and tested.
+    rubrics = (tmp_path / "rubrics.jsonl").read_text("utf-8").splitlines()
+    trained = {json.loads(line)["question"] for line in rubrics}
+    tested = {f"What is {int(id.rpartition(':')[2]) - 1} + 1?" for id in asked}
+    assert trained and not trained & tested
+
+
+@pytest.mark.parametrize("method", ["rcsd", "reverse-kl-pg"])
+def test_the_adapter_alone_is_trained_and_kept(mine, method, tmp_path, capsys):
+    more = ["--lora-rank", "2", "--method", method, "--rubrics", "reference", "--lr", "0.01"]
+    assert run(mine, tmp_path, "stage2", *more) == 0, capsys.readouterr().err
+    names = load(tmp_path / "stage2.pt")["model"].keys()
+    assert names and all(name.endswith((".A", ".B")) for name in names)
+
+
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        (["--method", "opsd"], "has none|no question|solution"),
+        (["--method", "sft"], "--method sft needs a solution"),
+        (["--thinking", "both", "--model", "nowhere"], "nowhere"),
+        (["--max-seq-len", "40", "--max-new-tokens", "12"], "too long|no question"),
+        (["--lora-rank", "2", "--model", ""], "--lora-rank|--base-steps"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_line(mine, more, said, tmp_path, capsys):
+    assert run(mine, tmp_path, "stage2", "--rubrics", "reference", *more) == 2
+    error = capsys.readouterr().err
+    assert re.search(said, error) and error.count("\n") == 1
+
+
+def test_align_shows_both_sides(mine, tmp_path, capsys):
+    assert run(mine, tmp_path, "align") == 0
+    said = capsys.readouterr().out
+    assert "the student reads" in said and "Essential: says" in said and "nats a token" in said

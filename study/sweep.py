@@ -34,7 +34,7 @@ import torch
 from tqdm import tqdm
 
 from data.console import Parser, exit_code, explanation, folder_path, number_flag
-from data.files import only_run, write_lines
+from data.files import only_run, replacing, write_lines
 from data.reading import read_text
 from study import tables
 from study.jobs import TESTED_LAST, Job, work
@@ -137,13 +137,10 @@ class Study:
             yield Job(name, seed, settings, facts)
 
     def add(self, lines: list[dict]) -> None:
-        """Append finished lines to runs.jsonl."""
-        try:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.writelines(json.dumps(line) + "\n" for line in lines)
-        except OSError as error:
-            error.filename = str(self.path)
-            raise
+        """Append finished lines to runs.jsonl, all of them or none."""
+        before = self.path.read_bytes() if self.path.exists() else b""
+        with replacing(self.path) as file:
+            file.write(before + "".join(json.dumps(line) + "\n" for line in lines).encode())
         for line in lines:
             self.lines[line["run"], line["seed"]] = line
 

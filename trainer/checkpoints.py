@@ -5,7 +5,6 @@ stand in its checkpoint. Whoever reads the checkpoint compares them with what is
 """
 
 import hashlib
-import io
 import warnings
 from pathlib import Path
 
@@ -24,10 +23,13 @@ def save(path: Path, content: dict) -> None:
     A killed run leaves the old one. Raises OSError if it cannot be written.
     """
     content = content | {"digest": weights_digest(content["model"])}
-    whole = io.BytesIO()  # PyTorch would turn a full disk into a RuntimeError
-    torch.save(content | {"seal": seal(content)}, whole)
     with replacing(path) as file:
-        file.write(whole.getbuffer())
+        try:
+            torch.save(content | {"seal": seal(content)}, file)
+        except RuntimeError:  # PyTorch hides why a write failed: one more says it
+            file.write(b" " * 2**20)
+            file.flush()
+            raise
 
 
 def load(path: Path) -> dict:

@@ -2,12 +2,13 @@
 
     python -m own.align --model DIR --data FILE
 
-Prints the prompts of student and teacher for one question, as text and as ids, checks that the same
-completion ids follow both, and shows the tokens on which the untrained model, with and without what
-the teacher sees, disagrees most.
+Prints who needs how many tokens, the prompts of student and teacher for one question, as text and as
+ids, checks that the same completion ids follow both, and shows the tokens on which the untrained
+model, with and without what the teacher sees, disagrees most.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,14 +19,16 @@ from data.split import training_questions
 from data.tokenizer import encode
 from model import generate
 from own.start import load_tokenizer
-from rcsd import method_of, teacher_context_of
+from rcsd import method_of, readers_of_run, teacher_context_of
 from rubrics import TEACHER_CONTEXTS, prompt, teacher_prompt
 from step import completion_hidden
 from trainer.command_line import settings_from, settings_parser
+from trainer.lengths import table
 from trainer.processes import device_of
 from trainer.settings import Settings
 
 MOST = 8  # tokens that are shown
+WINDOWS = (512, 1024, 2048, 4096)  # values of --max-seq-len to choose from
 
 
 def align(out: Path, settings: Settings) -> None:
@@ -34,6 +37,13 @@ def align(out: Path, settings: Settings) -> None:
     Raises ValueError if no question has it and leaves room for an answer.
     """
     method_of(settings)
+    readers = readers_of_run("stage1", out, settings)
+    print(table([r for r in readers if r.needs], settings))
+    for length in WINDOWS:
+        longer = replace(settings, max_seq_len=length)
+        kept = [sum(n <= r.room(longer) for n in r.needs) for r in readers if r.kind == "prompt"]
+        total = sum(len(r.needs) for r in readers if r.kind == "prompt")
+        print(f"--max-seq-len {length} keeps {100 * sum(kept) / max(1, total):.0f}% of the prompts")
     context, tokenizer = teacher_context_of(settings) or "rubric", load_tokenizer(out, settings)
     found = None
     for e in training_questions("stage2", out, settings):

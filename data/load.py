@@ -5,12 +5,16 @@
 examples, report = load_examples("questions.jsonl")
 """
 
+import csv
+import io
 import json
 import re
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from data.console import Parser, file_path
 from data.escapes import mend_escapes
@@ -31,6 +35,7 @@ class Report:
     notes: Counter = field(default_factory=Counter)  # {what is odd in the kept rows: how often}
     lines: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     """The numbers of the lines that each reason and each note is about."""
+    fields: list[str] = field(default_factory=list)  # of the last row that was dropped
 
     def __str__(self):
         text = f"kept {self.kept} of {self.kept + self.dropped.total()} rows of {self.path}"
@@ -84,7 +89,9 @@ def _line_numbers(numbers: list[int], most: int | None = None) -> str:
 
 
 def load_examples(path: str | Path) -> tuple[list[Example], Report]:
-    """The usable questions of a JSON Lines file, and a report of what was dropped.
+    """The usable questions of a file, and a report of what was dropped.
+
+    JSON Lines, a JSON array, or CSV with the names of the fields in its first line.
 
     The rows may have any of these schemas, also mixed:
 
@@ -110,6 +117,10 @@ def load_examples(path: str | Path) -> tuple[list[Example], Report]:
     examples, report, last = _read(path)
     if not examples:
         said = str(report).partition("\n")[0]
+        if report.fields:
+            said += (
+                f" (its fields: {', '.join(report.fields)[:200]}; data/README.md has the schemas)"
+            )
         raise ValueError(f"{path}:{last}: row: expected at least one usable row, but {said}")
     return examples, report
 
@@ -120,8 +131,8 @@ def _read(path: str | Path) -> tuple[list[Example], Report, int]:
     questions, number = set(), 0
     try:
         with open(path, "rb") as file:  # bytes, so that a bad byte is blamed on its own line
-            for number, line in enumerate(file, 1):
-                notes = Counter()
+            for number, line in _lines(path, file):
+                notes, row = Counter(), None
                 try:
                     row = _json_object(line, f"{path}:{number}", notes)
                     if row is None:
@@ -131,6 +142,8 @@ def _read(path: str | Path) -> tuple[list[Example], Report, int]:
                         raise Odd("duplicate question")
                 except Odd as odd:
                     report.drop(str(odd), number)
+                    if row:
+                        report.fields = sorted(row)
                     continue
                 questions.add(example.question)
                 examples[number] = example
@@ -140,6 +153,43 @@ def _read(path: str | Path) -> tuple[list[Example], Report, int]:
             f"{path}:0: file: expected a file that can be read: {error.strerror}"
         ) from None
     return _with_different_ids(examples, report), report, number
+
+
+def _lines(path: str | Path, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """(number, JSON object) for each row of JSON Lines, a JSON array or, by its name, a CSV file.
+
+    Raises ValueError for a parquet file, with the line that converts it, and for a CSV file that
+    cannot be read.
+    """
+    start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    file.seek(0)
+    if start.startswith(b"PAR1"):
+        convert = "pandas.read_parquet(FILE).to_json('rows.jsonl', orient='records', lines=True)"
+        raise ValueError(f"{path}:1: file: expected JSON Lines, got parquet: {convert}")
+    rows = None
+    try:
+        if start.startswith(b"["):
+            rows = _array(file.read())
+            file.seek(0)
+        elif str(path).lower().endswith(".csv"):
+            rows = list(csv.DictReader(io.StringIO(file.read().decode("utf-8-sig")), strict=True))
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path}:1: file: expected rows in UTF-8: {error}") from None
+    if rows is None:
+        yield from enumerate(file, 1)
+        return
+    for number, row in enumerate(rows, 1):
+        yield number, json.dumps(row).encode()
+
+
+def _array(data: bytes) -> list[dict] | None:
+    """The objects of a JSON array; None if it is no such array: then it is read by lines."""
+    try:
+        rows = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+    is_rows = isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)
+    return rows if is_rows else None
 
 
 def _with_different_ids(examples: dict[int, Example], report: Report) -> list[Example]:

@@ -15,7 +15,7 @@ from data.prepare import prepare
 from data.reading import each, is_text, iterate_rows, read_json, write_json
 from data.tokenizer import SPECIALS, Tokenizer, encode
 from model import GPT, GPTConfig, batch_by_tokens
-from own.start import load_tokenizer, pretrained, start_inputs
+from pretrained.start import load_tokenizer, pretrained, start_inputs
 from step import Rollout, lengths, sft_loss, update
 from trainer.checkpoints import load, load_model, require_same_inputs, require_same_settings
 from trainer.lengths import Reader, check_lengths

@@ -26,8 +26,8 @@ from data.reading import write_json
 from data.split import held_out_questions
 from data.tokenizer import Tokenizer, encode
 from model import GPT
-from own.report import report_own
-from own.start import load_tokenizer, start_inputs
+from pretrained.start import load_tokenizer, start_inputs
+from pretrained.write import report_own
 from rcsd import write_rubrics
 from report.curves import spread
 from report.results import read_results

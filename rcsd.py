@@ -29,9 +29,9 @@ from data.sources import are_of, choose_rubrics, corrupt, describe_rubrics
 from data.split import training_questions, validation_questions
 from data.tokenizer import Tokenizer, encode
 from model import GPT, Completion
-from own.lora import WithoutAdapter
-from own.memory import announce
-from own.start import adapted, load_tokenizer
+from pretrained.lora import WithoutAdapter
+from pretrained.memory import announce
+from pretrained.start import adapted, load_tokenizer
 from rubrics import (
     TEACHER_CONTEXTS,
     Example,
@@ -60,7 +60,7 @@ from step import (
     write_rubrics,
 )
 from trainer.checkpoints import load
-from trainer.command_line import own_folder, settings_from, settings_parser
+from trainer.command_line import hold_output, settings_from, settings_parser
 from trainer.lengths import Reader, check_lengths, keep_fitting, question_readers, readers_from
 from trainer.loop import Loop, State
 from trainer.processes import device_of, join_processes, rank_and_size, wait_for_all
@@ -390,7 +390,7 @@ def main(arguments: list[str] | None = None) -> int:
         out, settings = settings_from(args)
         method_of(settings)  # reject a bad --method now, not after hours of stage 0
         join_processes(settings)
-        with own_folder(out, args.source, create=args.command == "data"):
+        with hold_output(out, args.source, create=args.command == "data"):
             STAGES[args.command](out, settings, args.resume)
 
     return exit_code("rcsd.py", action)

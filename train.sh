@@ -16,7 +16,7 @@ bash train.sh study [--quick]
     stage2    stage II: learn to solve their questions from these rubrics
     evaluate  base, teacher and student on the test sets
 
-  own    your own: pretrained weights with --model DIR, questions with --data FILE (see docs/own.md)
+  own    your own: pretrained weights with --model DIR, questions with --data FILE (see docs/pretrained.md)
   auto   gpu with CUDA, else cpu (the default)
   cpu    17 to 30 minutes on two cores
   gpu    a larger model and longer text

@@ -21,7 +21,7 @@ class Odd(Exception):
 CATEGORY_WEIGHTS = {"Essential": 5, "Important": 3, "Optional": 1, "Pitfall": -1}
 
 
-_OWN_FIELDS = {"id", "question", "answer", "solution", "rubric", "meta"}
+_NATIVE_FIELDS = {"id", "question", "answer", "solution", "rubric", "meta"}
 _RUBRIC_FIELDS = {  # fields of schemas with rubrics: a row that has one should have a rubric
     "rubric",
     "rubrics",
@@ -40,7 +40,7 @@ def example_of(row: dict, notes: Counter) -> Example:
 
     Raises Odd if the row cannot be used.
     """
-    is_own = row.keys() >= _OWN_FIELDS
+    is_native = row.keys() >= _NATIVE_FIELDS
     reward, ideal = _object(row, "reward_model"), _object(row, "ideal_completions_data")
     question = _text("question", row.get("question"), row.get("query")) or _chat(row.get("prompt"))
     if not question:
@@ -77,10 +77,10 @@ def example_of(row: dict, notes: Counter) -> Example:
     criteria = row.get("rubric") or row.get("rubrics") or row.get("Rubrics")
     criteria = criteria or reward.get("rubrics")
     if criteria:
-        rubric = _rubric(criteria, is_own, notes)
-    elif not is_own and row.keys() & _RUBRIC_FIELDS:
+        rubric = _rubric(criteria, is_native, notes)
+    elif not is_native and row.keys() & _RUBRIC_FIELDS:
         raise Odd("no rubric")
-    elif not is_own and not answer and not row.get("teacher_prompt"):
+    elif not is_native and not answer and not row.get("teacher_prompt"):
         raise Odd("neither rubric nor answer")
     id = _text("id", row.get("id"), row.get("prompt_id"))
     teacher_prompt = _text("teacher_prompt", row.get("teacher_prompt"))
@@ -172,7 +172,7 @@ _PREFIX = re.compile(
 )
 
 
-def _rubric(value, is_own: bool, notes: Counter) -> Rubric:
+def _rubric(value, is_native: bool, notes: Counter) -> Rubric:
     """A Rubric from a list of criteria, or from text that holds such a list in JSON.
 
     parse_rubric would refuse some of these rubrics, which are fit to read all the same: those whose
@@ -186,7 +186,7 @@ def _rubric(value, is_own: bool, notes: Counter) -> Rubric:
         raise Odd("rubric is not a list")
     criteria = []
     for item in value:
-        criterion = _criterion(item, is_own, notes)
+        criterion = _criterion(item, is_native, notes)
         if criterion:
             criteria.append(criterion)
     if not criteria:
@@ -199,12 +199,12 @@ def _rubric(value, is_own: bool, notes: Counter) -> Rubric:
     return rubric
 
 
-def _criterion(item, is_own: bool, notes: Counter) -> Criterion | None:
+def _criterion(item, is_native: bool, notes: Counter) -> Criterion | None:
     """A Criterion from an object or a text; None if it has no text or the weight 0.
 
     Without a weight it gets that of its category, without a category the one that fits its weight,
     and without both it is Important. A category and a sign that disagree both stay as they are: a
-    change of either might reverse the meaning. Only this project's rows (`is_own`) have checks.
+    change of either might reverse the meaning. Only this project's rows (`is_native`) have checks.
     """
     if isinstance(item, str):
         item = {"description": item}
@@ -232,7 +232,7 @@ def _criterion(item, is_own: bool, notes: Counter) -> Criterion | None:
             return None
         category = category or Criterion("", text, weight).category
         title = " ".join(_text("title", item.get("title"), item.get("type"), category).split())
-        check = _text("check", item.get("check")) if is_own else ""
+        check = _text("check", item.get("check")) if is_native else ""
         return Criterion(title, f"{category}: {text}", weight, check)
     except (TypeError, ValueError, OverflowError):
         raise Odd("a criterion's weight or check is not valid") from None

@@ -22,7 +22,7 @@ from data.grammar import correct
 from data.tokenizer import Tokenizer, encode
 from fused_loss import TokenStats, distillation_loss
 from model import GPT, generate
-from own.start import load_tokenizer
+from pretrained.start import load_tokenizer
 from rubrics import Criterion, Example, Rubric, grade, prompt
 from step import completion_hidden, sample_completions
 from trainer.checkpoints import load_model

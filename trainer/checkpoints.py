@@ -13,7 +13,7 @@ import torch
 from data.files import replacing
 from data.reading import Check, check_fields, is_dict, is_name, is_whole
 from model import GPT, GPTConfig
-from own.start import adapted, pretrained
+from pretrained.start import adapted, pretrained
 from trainer.settings import Settings
 
 

@@ -109,7 +109,7 @@ BEFORE_STAGE2 = ("data", "base.pt", "base.jsonl", "stage1.pt", "stage1.jsonl", "
 
 
 @contextmanager
-def own_folder(out: Path, source: Path | None, create: bool) -> Iterator[None]:
+def hold_output(out: Path, source: Path | None, create: bool) -> Iterator[None]:
     """Hold the output folder; with `source` it has links to the results of that run."""
     if source:
         require_run(source, out)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from data.files import write_lines
 from data.reading import Check, is_finite, is_whole, iterate_rows
 from model import GPT
-from own.memory import count_changed, fingerprints
+from pretrained.memory import count_changed, fingerprints
 from trainer.checkpoints import (
     load,
     load_weights,

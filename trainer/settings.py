@@ -64,7 +64,9 @@ class Settings:
     test_questions: int = setting(400, "data", "questions in each test set")
     vocab_size: int = setting(1280, "data", "tokens, special ones included")
 
-    model: str = setting("", "base", "a Hugging Face folder: start from its weights (docs/own.md)")
+    model: str = setting(
+        "", "base", "a Hugging Face folder: start from its weights (docs/pretrained.md)"
+    )
     dtype: str = setting("float32", "base", "of training; sampling and loss: float32", DTYPES)
     max_seq_len: int = setting(256, "base", "most tokens of prompt and completion together")
     n_layer: int = setting(4, "base", "blocks")
@@ -91,7 +93,9 @@ class Settings:
     top_k_loss: int = setting(0, "stage1", "the teacher's likeliest k tokens alone; 0: all")
     clip: float = setting(0.0, "stage1", "bound for --clip-mode, nats")
     clip_mode: str = setting("none", "stage1", "how a token's loss is bounded", CLIP_MODES)
-    lora_rank: int = setting(0, "stage1", "train an adapter of this rank (own/lora.py); 0: all")
+    lora_rank: int = setting(
+        0, "stage1", "train an adapter of this rank (pretrained/lora.py); 0: all"
+    )
     lora_alpha: float = setting(0.0, "stage1", "its scale times its rank; 0: twice the rank")
     thinking: str = setting("none", "stage1", "which side of a chat model may think", THINKING)
     teacher: str = setting(

@@ -20,7 +20,7 @@ from data.split import held_out_questions
 from data.tokenizer import encode
 from fused_loss import distillation_loss
 from model import GPT
-from own.start import load_tokenizer
+from pretrained.start import load_tokenizer
 from rubrics import (
     TEACHER_CONTEXTS,
     Example,

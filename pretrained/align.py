@@ -1,6 +1,6 @@
 """Do both sides see what they should? Look before any training.
 
-    python -m own.align --model DIR --data FILE
+    python -m pretrained.align --model DIR --data FILE
 
 Prints who needs how many tokens, the prompts of student and teacher for one question, as text and as
 ids, checks that the same completion ids follow both, and shows the tokens on which the untrained
@@ -18,7 +18,7 @@ from data.console import exit_code
 from data.split import training_questions
 from data.tokenizer import encode
 from model import generate
-from own.start import load_tokenizer
+from pretrained.start import load_tokenizer
 from rcsd import method_of, readers_of_run, teacher_context_of
 from rubrics import TEACHER_CONTEXTS, prompt, teacher_prompt
 from step import completion_hidden
@@ -97,7 +97,7 @@ def align(out: Path, settings: Settings) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     args = settings_parser(__doc__).parse_args(arguments)
-    return exit_code("own.align", lambda: align(*settings_from(args)))
+    return exit_code("pretrained.align", lambda: align(*settings_from(args)))
 
 
 if __name__ == "__main__":

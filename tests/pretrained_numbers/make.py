@@ -1,6 +1,6 @@
-"""Make the numbers that own/ is tested against, with the libraries that it does without.
+"""Make the numbers that pretrained/ is tested against, with the libraries that it does without.
 
-    pip install transformers tokenizers && python -m tests.pretrained.make
+    pip install transformers tokenizers && python -m tests.pretrained_numbers.make
 
 Writes numbers.json: for a small random model of each family its config.json, the logits that
 transformers computes and its greedy tokens; a small tokenizer, and the ids that the tokenizers

@@ -13,7 +13,7 @@ from pathlib import Path
 import tiktoken
 
 from data.files import digest
-from own.weights import read_object
+from pretrained.weights import read_object
 from rubrics import Sections, chat
 
 # The split of ByteLevel itself (GPT-2's), and the same behind Digits, which come one by one.

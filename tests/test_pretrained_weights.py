@@ -1,4 +1,4 @@
-"""own/weights.py against transformers, whose numbers tests/pretrained/numbers.json keeps."""
+"""pretrained/weights.py against transformers, whose numbers tests/pretrained_numbers/numbers.json keeps."""
 
 import json
 from pathlib import Path
@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from model import generate
-from own.lora import WithoutAdapter, add_lora, merge_lora
-from own.weights import load_pretrained, read_safetensors, save_pretrained
-from pretrained.make import PROMPT, weights
+from pretrained.lora import WithoutAdapter, add_lora, merge_lora
+from pretrained.weights import load_pretrained, read_safetensors, save_pretrained
+from pretrained_numbers.make import PROMPT, weights
 
-NUMBERS = json.loads((Path(__file__).parent / "pretrained/numbers.json").read_text("utf-8"))
+NUMBERS = json.loads((Path(__file__).parent / "pretrained_numbers/numbers.json").read_text("utf-8"))
 FAMILIES = list(NUMBERS["models"])
 
 
 def write_safetensors(path, tensors):
-    """The format by hand, independent of own/weights.py."""
+    """The format by hand, independent of pretrained/weights.py."""
     header, data = {}, b""
     for name, array in tensors.items():
         end = len(data) + array.nbytes

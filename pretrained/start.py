@@ -7,9 +7,9 @@ import torch
 from data.files import digest
 from data.tokenizer import TOKENIZER, Tokenizer, read_tokenizer
 from model import GPT
-from own.lora import add_lora
-from own.tokenizer import ChatTokenizer
-from own.weights import folder_digest, load_pretrained
+from pretrained.lora import add_lora
+from pretrained.tokenizer import ChatTokenizer
+from pretrained.weights import folder_digest, load_pretrained
 from trainer.settings import Settings, seed_for
 
 

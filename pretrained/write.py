@@ -4,7 +4,7 @@ from pathlib import Path
 
 from data.reading import is_dict, is_text, read_json, write_json
 from data.split import held_out_questions
-from own.yardsticks import evaluate_own, own_table_parts
+from pretrained.yardsticks import evaluate_own, own_table_parts
 from report import explain, panels
 from report.curves import curves
 from report.write import write_page

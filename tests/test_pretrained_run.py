@@ -8,11 +8,11 @@ import pytest
 
 import evaluate
 import rcsd
-from own import align
-from own.tokenizer import ChatTokenizer
-from pretrained.make import MODELS, weights
-from test_own_tokenizer import write_tokenizer
-from test_own_weights import NUMBERS, write_safetensors
+from pretrained import align
+from pretrained.tokenizer import ChatTokenizer
+from pretrained_numbers.make import MODELS, weights
+from test_pretrained_tokenizer import write_tokenizer
+from test_pretrained_weights import NUMBERS, write_safetensors
 from trainer.checkpoints import load
 
 FLAGS = ["--max-seq-len", "900", "--max-new-tokens", "12", "--batch", "4", "--group-size", "2"]

@@ -1,15 +1,15 @@
-"""own/tokenizer.py against the tokenizers library, whose ids tests/pretrained/numbers.json keeps."""
+"""pretrained/tokenizer.py against the tokenizers library, whose ids tests/pretrained_numbers/numbers.json keeps."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from own.tokenizer import ChatTokenizer
-from pretrained.make import CUTS, strings
+from pretrained.tokenizer import ChatTokenizer
+from pretrained_numbers.make import CUTS, strings
 from rubrics import GENERIC, SYSTEM, prompt
 
-NUMBERS = json.loads((Path(__file__).parent / "pretrained/numbers.json").read_text("utf-8"))
+NUMBERS = json.loads((Path(__file__).parent / "pretrained_numbers/numbers.json").read_text("utf-8"))
 LLAMA = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
 
 

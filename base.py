@@ -15,10 +15,10 @@ from data.prepare import prepare
 from data.reading import each, is_text, iterate_rows, read_json, write_json
 from data.tokenizer import SPECIALS, Tokenizer, encode
 from model import GPT, GPTConfig, batch_by_tokens
-from pretrained.start import load_tokenizer, pretrained, start_inputs
+from pretrained.start import adapted, load_tokenizer, pretrained, start_inputs
 from step import Rollout, lengths, sft_loss, update
 from trainer.checkpoints import load, load_model, require_same_inputs, require_same_settings
-from trainer.lengths import Reader, check_lengths
+from trainer.lengths import LengthCheck, check_lengths
 from trainer.loop import Loop, State
 from trainer.processes import device_of, rank_and_size, wait_for_all
 from trainer.settings import Settings, seed_for
@@ -26,9 +26,6 @@ from trainer.settings import Settings, seed_for
 
 def run_data(out: Path, settings: Settings, resume: bool) -> None:
     """Make the data. The file data.json comes last: it marks the data as complete."""
-    if settings.data and settings.model and not settings.base_steps:
-        print(f"data: {settings.data}")
-        return
     wanted, mark = settings.of("data"), out / "data" / "data.json"
     if mark.exists():
         if not resume:
@@ -153,19 +150,18 @@ def bucketed(rows: list[list[int]], tokens: int, seed: int) -> list[list[int]]:
     return batches
 
 
-def run_base(out: Path, settings: Settings, resume: bool, later: Sequence[Reader] = ()) -> None:
+def train_base(
+    out: Path, settings: Settings, resume: bool, later: Sequence[LengthCheck] = ()
+) -> None:
     """Stage 0: next-token prediction on the corpus. Prompt tokens weigh `prompt_weight`.
 
-    `later` are the readers of the later stages, to be checked against the context before it is built
+    `later` are the checks of the later stages, to be checked against the context before it is built
     into the model. Raises ValueError for data that was made with other settings or does not fit.
     """
-    if not settings.base_steps:
-        print(f"base: {settings.model}, no step of stage 0")
-        return
     check_data(out, settings.of("data"))
     tokenizer, device = load_tokenizer(out, settings), device_of(settings)
     rows = read_corpus(out / "data" / "base.jsonl", tokenizer)
-    corpus = Reader("base", "corpus", "row", [len(row) for row, _ in rows])
+    corpus = LengthCheck("base", "corpus", "row", [len(row) for row, _ in rows])
     check_lengths([corpus, *later], settings, out, "base")
     rows = [(row, start) for row, start in rows if len(row) <= settings.max_seq_len]
     ids = [row for row, _ in rows]
@@ -212,7 +208,7 @@ def load_base(out: Path, settings: Settings, device: torch.device) -> tuple[GPT,
     Raises ValueError if it is missing or was made with other settings or another tokenizer.
     """
     inputs = start_inputs(out, settings)
-    if settings.model and not settings.base_steps:
+    if settings.skips("base"):
         return pretrained(settings).to(device), inputs
     path = out / "base.pt"
     base = load(path)
@@ -221,7 +217,12 @@ def load_base(out: Path, settings: Settings, device: torch.device) -> tuple[GPT,
     return load_model(path, device), {"base.pt": base["digest"]} | inputs
 
 
-# ------------------------------------------------------------------------------------ the optimizer
+def load_student(out: Path, settings: Settings) -> tuple[GPT, dict[str, str]]:
+    """The base as stages I and II train it, and the digests of what it is."""
+    base, inputs = load_base(out, settings, device_of(settings))
+    return adapted(base, settings), inputs
+
+
 # ------------------------------------------------------------------------------------ the optimizer
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is made orthogonal, for matrices [out, in].

@@ -4,9 +4,9 @@
     python evaluate.py --summary out/cpu out/seed1 out/seed2    # mean and spread of several seeds
     python evaluate.py explain --question "..." --rubric FILE   # which criterion moves which token
 
-Accuracy is exact: the value of the final answer, with its unit. The teacher is the base model with a rubric
-in its context: what it gets right is the ceiling of what a fixed teacher can teach. The student
-answers with no rubric in sight.
+Accuracy is exact: the value of the final answer, with its unit. The teacher is the base model with
+a rubric in its context: what it gets right is the ceiling of what a fixed teacher can teach. The
+student answers with no rubric in sight.
 """
 
 import platform
@@ -28,15 +28,14 @@ from data.tokenizer import Tokenizer, encode
 from model import GPT
 from pretrained.start import load_tokenizer, start_inputs
 from pretrained.write import report_own
-from rcsd import write_rubrics
 from report.curves import spread
 from report.results import read_results
 from report.write import explain_one, write_report
 from rubrics import Example, Rubric, grade, key_relations, prompt, usable_rubric
-from step import greedy
+from step import greedy, write_rubrics
 from trainer.checkpoints import load, load_model, require_same_inputs
 from trainer.command_line import hold, settings_from, settings_parser, with_run_settings
-from trainer.lengths import TESTS, check_lengths, test_questions, test_readers
+from trainer.lengths import TESTS, check_lengths, test_lengths, test_questions
 from trainer.loop import read_log
 from trainer.processes import device_of, join_processes, rank_and_size, wait_for_all
 from trainer.settings import Settings
@@ -145,8 +144,8 @@ def evaluate(out: Path, settings: Settings) -> dict:
     stage1 = {"base": judge_rubrics(written, examples)[0]}
     written = write_rubrics(writer, tokenizer, examples, settings)
     stage1["stage1"], learned = judge_rubrics(written, examples)
-    readers = test_readers(examples, tokenizer, {"reference": reference, "learned": learned})
-    check_lengths(readers, settings, out, "stage2")
+    checks = test_lengths(examples, tokenizer, {"reference": reference, "learned": learned})
+    check_lengths(checks, settings, out, "stage2")
 
     def ask(model: GPT, rubrics: dict[str, Rubric] | None, note: str) -> list[dict]:
         return answer_all(model, tokenizer, examples, settings, rubrics, note=note)
@@ -251,7 +250,7 @@ def table(runs: list[dict]) -> str:
 
 def stages_of(settings: Settings) -> list[str]:
     """The stages that were trained: a pretrained model may have no stage 0."""
-    return [stage for stage in TRAINED if stage != "base" or settings.base_steps]
+    return [stage for stage in TRAINED if not settings.skips(stage)]
 
 
 def inputs_of(out: Path, settings: Settings) -> dict[str, str]:

@@ -337,8 +337,8 @@ def generate(
 
     A prompt is a list of token ids. Lengths may differ.
 
-    A completion ends at its first eos (of several: at any of them). It is truncated at max_new_tokens or max_seq_len; a prompt
-    of max_seq_len tokens gets an empty completion. All randomness comes from `noise`, numbers from
+    A completion ends at its first eos (of several: at any of them). It is truncated at max_new_tokens
+    or max_seq_len; a prompt of max_seq_len tokens gets an empty completion. All randomness comes from `noise`, numbers from
     [0, 1) in float64 [B, max_new_tokens]: row b draws its token t with noise[b, t]. So a completion
     depends on its own prompt and noise alone (up to the rounding of batched matrix products), not
     on the rest of the batch. None takes fresh noise; the global random state is never used.

@@ -22,16 +22,14 @@ from pathlib import Path
 
 import torch
 
-from base import check_data, load_base, run_base, run_data
+from base import check_data, load_student, run_data, train_base
 from data.console import exit_code
 from data.files import digest, write_lines
 from data.sources import are_of, choose_rubrics, corrupt, describe_rubrics
 from data.split import training_questions, validation_questions
 from data.tokenizer import Tokenizer, encode
 from model import GPT, Completion
-from pretrained.lora import WithoutAdapter
-from pretrained.memory import announce
-from pretrained.start import adapted, load_tokenizer
+from pretrained.start import frozen_copy, load_tokenizer
 from rubrics import (
     TEACHER_CONTEXTS,
     Example,
@@ -44,6 +42,7 @@ from rubrics import (
     rubric_problem,
     rule_of,
     teacher_prompt,
+    writer_prompt,
 )
 from step import (
     LossFn,
@@ -61,9 +60,15 @@ from step import (
 )
 from trainer.checkpoints import load
 from trainer.command_line import hold_output, settings_from, settings_parser
-from trainer.lengths import Reader, check_lengths, keep_fitting, question_readers, readers_from
+from trainer.lengths import (
+    LengthCheck,
+    check_lengths,
+    drop_too_long,
+    lengths_from,
+    stage2_questions,
+)
 from trainer.loop import Loop, State
-from trainer.processes import device_of, join_processes, rank_and_size, wait_for_all
+from trainer.processes import join_processes, rank_and_size, wait_for_all
 from trainer.settings import Settings
 
 
@@ -83,7 +88,8 @@ class Method:
     edit_rubric: Callable[[Rubric], Rubric] | None = None
     """What becomes of a rubric before this teacher reads it. None: it stays as it is."""
     reward: Callable[[Example, str], float] | None = None
-    """Scores an answer. Each question then gets a group of answers, whose rewards make advantages."""
+    """Scores an answer: 1 for a right one, or the rubric's score. Each question then gets a group
+    of answers, whose rewards make advantages."""
     needs: str = ""
     """What every question must have, a key of NEEDS."""
 
@@ -95,22 +101,12 @@ NEEDS: dict[str, Callable[[Example], bool]] = {
 }
 
 
-def answer_reward(example: Example, text: str) -> float:
-    """1 for the reference answer, else 0."""
-    return float(is_right(example, text))
-
-
-def rubric_reward(example: Example, text: str) -> float:
-    """The score under the reference rubric and the reference answer, from 0 to 1."""
-    return grade(example, text)
-
-
 METHODS = {
     "rcsd": Method(distillation, uses_teacher=True),
     "opsd": Method(distillation, uses_teacher=True, teacher_context="solution"),
     "reverse-kl-pg": Method(policy_gradient_loss, uses_teacher=True),
-    "grpo": Method(policy_gradient_loss, reward=answer_reward, needs="an answer to check"),
-    "grpo-rubric": Method(policy_gradient_loss, reward=rubric_reward, needs="a rubric with checks"),
+    "grpo": Method(policy_gradient_loss, reward=is_right, needs="an answer to check"),
+    "grpo-rubric": Method(policy_gradient_loss, reward=grade, needs="a rubric with checks"),
     "sft": Method(sft_loss, on_policy=False, needs="a solution"),
 }
 
@@ -167,12 +163,9 @@ class Stage:
 
 
 def make_teacher(student: GPT, settings: Settings) -> GPT:
-    """The starting policy; with --teacher live the student itself, at every step as it then is.
-
-    A student with LoRA holds its starting policy in itself: it is what the adapter is added to.
-    """
-    if settings.teacher == "fixed" and settings.lora_rank:
-        return WithoutAdapter(student)
+    """The starting policy; with --teacher live the student itself, at every step as it then is."""
+    if settings.teacher == "fixed":
+        return frozen_copy(student)
     return student if settings.teacher == "live" else copy.deepcopy(student)
 
 
@@ -228,16 +221,12 @@ def post_train(
     Returns the student. Raises ValueError if the base model is missing or was made otherwise.
     """
     tokenizer, method = load_tokenizer(out, settings), stage.method
-    base, inputs = load_base(out, settings, device_of(settings))
-    student = adapted(base, settings)
+    student, inputs = load_student(out, settings)
     teacher = make_teacher(student, settings) if method.uses_teacher else None
-    trained = [p for p in student.parameters() if p.requires_grad]
-    optimizers = [torch.optim.AdamW(trained, lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.0)]
-    made = (stage.student_prompt, stage.teacher_prompt, stage.reference, method.on_policy)
-    readers = question_readers(stage.name, examples, tokenizer, *made)
-    examples = keep_fitting(examples, readers, tokenizer, settings, out)
-    if settings.model:
-        announce(student, teacher, settings)
+    optimizers = [
+        torch.optim.AdamW(student.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.0)
+    ]
+    examples = drop_too_long(stage, out, examples, tokenizer, settings)
     inputs |= stage.inputs
     inputs["set of questions"] = digest(e.content() for e in examples)
     ema = teacher if method.uses_teacher and settings.teacher == "ema" else None
@@ -259,10 +248,10 @@ def post_train(
 
 
 # --------------------------------------------------------------------------------------- the stages
-def readers_of_run(stage: str, out: Path, settings: Settings) -> list[Reader]:
+def lengths_of_run(stage: str, out: Path, settings: Settings) -> list[LengthCheck]:
     """Who will read what in stages I and II and in the tests, from this stage on."""
     context, on_policy = teacher_context_of(settings), method_of(settings).on_policy
-    return readers_from(stage, out, load_tokenizer(out, settings), settings, context, on_policy)
+    return lengths_from(stage, out, load_tokenizer(out, settings), settings, context, on_policy)
 
 
 def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
@@ -272,24 +261,24 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
     """
     check_data(out)
     tokenizer = load_tokenizer(out, settings)
-    examples = training_questions("stage1", out, settings, announce=bool(settings.data))
+    examples = training_questions("stage1", out, settings, verbose=bool(settings.data))
     examples = [e for e in examples if e.rubric][: settings.stage1_limit or None]
     if not examples:
         path = settings.data or out / "data" / "stage1.jsonl"
         raise ValueError(f"{path}: stage I needs questions with rubrics, found none")
     rule = rule_of([e.rubric for e in examples])
-    check_lengths(readers_of_run("stage1", out, settings), settings, out, "stage1")
+    check_lengths(lengths_of_run("stage1", out, settings), settings, out, "stage1")
     stage = Stage(
         "stage1",
         settings.stage1_steps,
         METHODS["rcsd"],
-        student_prompt=lambda e: prompt(e.question, task="write_rubric"),
-        teacher_prompt=lambda e: prompt(e.question, rubric=e.rubric, task="write_rubric"),
+        student_prompt=writer_prompt,
+        teacher_prompt=lambda e: writer_prompt(e, e.rubric),
         success="valid",
         succeeds=lambda r, text: not rubric_problem(text, r.truncated, rule),
         reference=lambda e: e.rubric.text(),
     )
-    questions = stage2_questions(out, tokenizer, settings, announce=False)
+    questions = stage2_questions(out, tokenizer, settings, verbose=False)
     student = post_train(stage, out, examples, settings, resume)
     path, writer = out / "rubrics.jsonl", load(out / "stage1.pt")["digest"]
     if path.exists() and are_of(path, questions, writer):
@@ -303,18 +292,6 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
     print(f"stage1: wrote rubrics for {len(written)} questions, {invalid} of them invalid, {path}")
 
 
-def stage2_questions(
-    out: Path, tokenizer: Tokenizer, settings: Settings, announce: bool = True
-) -> list[Example]:
-    """The questions of stage II that leave room for an answer.
-
-    With `announce`, say what was dropped of one's own data. Raises ValueError if none is left.
-    """
-    examples = training_questions("stage2", out, settings, announce and bool(settings.data))
-    readers = question_readers("stage2", examples, tokenizer, lambda e: prompt(e.question))
-    return keep_fitting(examples, readers, tokenizer, settings, out)
-
-
 def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
     """Stage II: learn to answer. The student sees x; the loss on its tokens is the method's.
 
@@ -323,30 +300,19 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
     """
     check_data(out)
     tokenizer, method = load_tokenizer(out, settings), method_of(settings)
-    check_lengths(readers_of_run("stage2", out, settings), settings, out, "stage2")
+    check_lengths(lengths_of_run("stage2", out, settings), settings, out, "stage2")
     examples = stage2_questions(out, tokenizer, settings)[: settings.stage2_limit or None]
     examples = corrupt(examples, "solution", settings.corrupted, settings.seed)
-    if method.needs and (poor := [e.id for e in examples if not NEEDS[method.needs](e)]):
-        raise ValueError(
-            f"{settings.data or out / 'data' / 'stage2.jsonl'}: --method {settings.method} needs "
-            f"{method.needs} for each question; {poor[0]} and {len(poor) - 1} more have none"
-        )
+    require_needs(examples, settings.data or out / "data" / "stage2.jsonl", settings)
     validation = validation_questions(out, settings)
 
     def validate_student(student: GPT) -> dict[str, float]:
         return validate(student, tokenizer, validation, settings)
 
-    teacher_context, rubrics, inputs = teacher_context_of(settings), {}, {}
-    said = f"stage2: {len(examples)} questions"
-    if "rubric" in TEACHER_CONTEXTS.get(teacher_context, ()):
-        source, path, writer = settings.rubrics, out / "rubrics.jsonl", None
-        if source == "learned" and (out / "stage1.pt").exists():
-            writer = load(out / "stage1.pt")["digest"]
-        rate, seed = settings.rubric_rate, settings.seed
-        rubrics = choose_rubrics(source, examples, path, rate, seed, writer)
+    teacher_context, inputs = teacher_context_of(settings), {}
+    rubrics = teacher_rubrics(out, examples, teacher_context, settings)
+    if rubrics:
         inputs["set of rubrics"] = digest(rubrics[e.id].text() for e in examples)
-        said += f"; rubrics: {describe_rubrics(source, rubrics)}"
-    print(said)
     if settings.eval_every:
         inputs["validation questions"] = digest(e.content() for e in validation)
 
@@ -371,14 +337,44 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
     post_train(stage, out, examples, settings, resume)
 
 
+def require_needs(examples: list[Example], path: Path | str, settings: Settings) -> None:
+    """Raises ValueError if a question lacks what the method needs."""
+    needs = method_of(settings).needs
+    lacking = [e.id for e in examples if needs and not NEEDS[needs](e)]
+    if lacking:
+        raise ValueError(
+            f"{path}: --method {settings.method} needs {needs} for each question; "
+            f"{lacking[0]} and {len(lacking) - 1} more have none"
+        )
+
+
+def teacher_rubrics(
+    out: Path, examples: list[Example], context: str | None, settings: Settings
+) -> dict[str, Rubric]:
+    """The rubrics that a teacher with this context reads, by question id; none if it reads none.
+
+    Raises ValueError for learned rubrics that another stage1.pt has written.
+    """
+    if "rubric" not in TEACHER_CONTEXTS.get(context, ()):
+        print(f"stage2: {len(examples)} questions")
+        return {}
+    source, path, writer = settings.rubrics, out / "rubrics.jsonl", None
+    if source == "learned" and (out / "stage1.pt").exists():
+        writer = load(out / "stage1.pt")["digest"]
+    rate, seed = settings.rubric_rate, settings.seed
+    rubrics = choose_rubrics(source, examples, path, rate, seed, writer)
+    print(f"stage2: {len(examples)} questions; rubrics: {describe_rubrics(source, rubrics)}")
+    return rubrics
+
+
 # --------------------------------------------------------------------------------- the command line
-def run_stage0(out: Path, settings: Settings, resume: bool) -> None:
-    """Stage 0, for a context that what the later stages will read fits into."""
+def run_base(out: Path, settings: Settings, resume: bool) -> None:
+    """Check that the later stages fit the context, then train stage 0."""
     check_data(out, settings.of("data"))
-    run_base(out, settings, resume, readers_of_run("base", out, settings))
+    train_base(out, settings, resume, lengths_of_run("base", out, settings))
 
 
-STAGES = {"data": run_data, "base": run_stage0, "stage1": run_stage1, "stage2": run_stage2}
+STAGES = {"data": run_data, "base": run_base, "stage1": run_stage1, "stage2": run_stage2}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -391,7 +387,10 @@ def main(arguments: list[str] | None = None) -> int:
         method_of(settings)  # reject a bad --method now, not after hours of stage 0
         join_processes(settings)
         with hold_output(out, args.source, create=args.command == "data"):
-            STAGES[args.command](out, settings, args.resume)
+            if settings.skips(args.command):
+                print(f"{args.command}: not needed with --model {settings.model}")
+            else:
+                STAGES[args.command](out, settings, args.resume)
 
     return exit_code("rcsd.py", action)
 

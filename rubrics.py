@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from data.grammar import (
     answer_line,
     canonical,
+    chosen,
     correct,
     final_answer,
     has_unit,
@@ -118,14 +119,14 @@ class Example:
     solution: str = ""
     rubric: Rubric | None = None
     meta: dict = field(default_factory=dict)
-    teacher_prompt: str = ""
+    hint: str = ""
     """Any other text that a teacher may see: a critique, feedback, the output of a tool."""
 
     def content(self) -> str:
         """What can be learned from it, wherever it stands and whatever its id."""
         rubric = self.rubric.text() if self.rubric else ""
-        own = [self.teacher_prompt] if self.teacher_prompt else []
-        return json.dumps([self.question, self.answer, self.solution, rubric, *own])
+        hint = [self.hint] if self.hint else []
+        return json.dumps([self.question, self.answer, self.solution, rubric, *hint])
 
     def to_json(self) -> str:
         """Its line in a data file."""
@@ -137,8 +138,8 @@ class Example:
             "rubric": [vars(c) for c in self.rubric.criteria] if self.rubric else [],
             "meta": self.meta,
         }
-        if self.teacher_prompt:
-            row["teacher_prompt"] = self.teacher_prompt
+        if self.hint:
+            row["teacher_prompt"] = self.hint
         return json.dumps(row, ensure_ascii=False)
 
 
@@ -151,7 +152,7 @@ TEACHER_CONTEXTS = {  # what a stage II teacher may see beside the question
     "answer": ("answer",),
     "rubric+answer": ("rubric", "answer"),
     "solution": ("solution",),
-    "teacher_prompt": ("teacher_prompt",),
+    "hint": ("hint",),
 }
 
 
@@ -161,10 +162,11 @@ def prompt(
     rubric: Rubric | None = None,
     answer: str = "",
     solution: str = "",
-    teacher_prompt: str = "",
+    hint: str = "",
     task: str = "solve",
 ) -> Sections:
-    """Every prompt of the project, as (section, text) pairs. A section's name is a special token.
+    """Every prompt of the project, as (section, text) pairs. For the project's own tokenizer a
+    section's name is a special token.
 
     The student's prompt is the question alone. A teacher's has one or two sections more.
     `task` says what the completion is: "solve" (an answer, stage II) or "write_rubric" (a rubric,
@@ -178,9 +180,21 @@ def prompt(
         sections.append(("answer", answer))
     if solution:
         sections.append(("solution", solution))
-    if teacher_prompt:
-        sections.append(("teacher_prompt", teacher_prompt))
+    if hint:
+        sections.append(("hint", hint))
     return sections + [(task, "")]
+
+
+def writer_prompt(example: Example, rubric: Rubric | None = None) -> Sections:
+    """Stage I's prompts, to write a rubric: its teacher sees the reference rubric."""
+    return prompt(example.question, rubric=rubric, task="write_rubric")
+
+
+def missing(example: Example, context: str, rubric: Rubric | None) -> list[str]:
+    """What `context` names and the example lacks."""
+    shown = {name: getattr(example, name) for name in ("answer", "solution", "hint")}
+    shown["rubric"] = rubric
+    return [name for name in TEACHER_CONTEXTS[context] if not shown[name]]
 
 
 def teacher_prompt(example: Example, context: str, rubric: Rubric | None) -> Sections:
@@ -189,41 +203,13 @@ def teacher_prompt(example: Example, context: str, rubric: Rubric | None) -> Sec
     `context` is a key of TEACHER_CONTEXTS; `rubric` is the one that this run teaches from.
     Raises ValueError when the example lacks what the teacher should see.
     """
-    shown = {"rubric": rubric, "answer": example.answer, "solution": example.solution}
-    shown["teacher_prompt"] = example.teacher_prompt
-    for name in TEACHER_CONTEXTS[context]:
-        if not shown[name]:
-            raise ValueError(
-                f"question {example.id}: the teacher should see its {name}, but it has none"
-            )
-    return prompt(example.question, **{name: shown[name] for name in TEACHER_CONTEXTS[context]})
-
-
-# ---------------------------------------------------------- the same prompts for a pretrained model
-SYSTEM = "You solve science questions."
-_SAID = {  # a section in words
-    "question": "{}",
-    "rubric": "A good answer meets these criteria (weight, kind, criterion):\n{}",
-    "answer": "The correct answer is: {}",
-    "solution": "A worked solution:\n{}",
-    "teacher_prompt": "{}",
-    "solve": 'Solve it step by step. End with a line "Answer: " and the result.',
-    "write_rubric": (
-        "Write a rubric for answers to this question: 3 to 7 criteria, one a line, each a weight, "
-        "a kind (Essential, Important, Optional or Pitfall) and what is asked. A pitfall has a "
-        "negative weight. For example:\n"
-        "5 Essential: uses force = mass × acceleration\n"
-        "3 Important: gives the answer in N\n"
-        "1 Optional: ends with the answer on a line of its own\n"
-        "-2 Pitfall: does not divide mass by acceleration"
-    ),
-}
-
-
-def chat(sections: Sections) -> list[tuple[str, str]]:
-    """A prompt as the turns of a chat, (role, text) pairs, for a model that was trained on chats."""
-    said = [_SAID[section].format(text) for section, text in sections]
-    return [("system", SYSTEM), ("user", "\n\n".join(said).strip())]
+    if lacks := missing(example, context, rubric):
+        raise ValueError(
+            f"question {example.id}: the teacher should see its {lacks[0]}, but it has none"
+        )
+    names = TEACHER_CONTEXTS[context]
+    texts = {name: getattr(example, name) for name in names if name != "rubric"}
+    return prompt(example.question, rubric=rubric if "rubric" in names else None, **texts)
 
 
 # ------------------------------------------------------------------------- parsing a sampled rubric
@@ -279,6 +265,35 @@ def parse_rubric(text: str, rule: RubricRule | None = None) -> Rubric:
     if rule.has_essential and not any(c.category == "Essential" for c in criteria):
         raise ValueError("rubric: no Essential criterion")
     return Rubric(tuple(criteria))
+
+
+# Fits any question and says nothing about this one: a control, and the fallback.
+GENERIC = Rubric(
+    (
+        Criterion("Result", "Essential: reaches the correct final answer", 5),
+        Criterion("Reasoning", "Essential: follows from a correct relation", 4),
+        Criterion("Steps", "Important: shows how the answer was found", 3),
+        Criterion("Units", "Important: gives the answer in the right unit", 3),
+        Criterion("Form", "Optional: is short and clear", 1),
+        Criterion(
+            "Unsupported", "Pitfall: does not state things that the question does not support", -2
+        ),
+    )
+)
+
+
+def usable_rubric(row: dict) -> Rubric:
+    """A sampled rubric {"text", "problem"} for a teacher; an invalid one becomes GENERIC."""
+    return GENERIC if row["problem"] else parse_rubric(row["text"], ANY_RUBRIC)
+
+
+def rubric_problem(text: str, truncated: bool, rule: RubricRule | None = None) -> str:
+    """Why a sampled rubric cannot be used, or ""."""
+    try:
+        parse_rubric(text, rule)
+    except ValueError as error:
+        return str(error)
+    return "cut at the length limit" if truncated else ""
 
 
 # One of these opens each Essential criterion of the project's data, before its relation.
@@ -342,9 +357,6 @@ def grade(example: Example, completion: str, rule: str = "rar") -> float:
     return rubric.score([satisfied(c, completion) for c in rubric.criteria], rule)
 
 
-_LETTER = re.compile(r"answer(?: is)?:?\s*\(?([A-Z0-9])\)?(?=[\s.):,]|$)", re.IGNORECASE)
-
-
 def can_check(example: Example) -> bool:
     """Whether a program can tell a right answer to it: a choice's letter, or a quantity."""
     return "letter" in example.meta or final_answer("Answer: " + example.answer) is not None
@@ -354,45 +366,4 @@ def is_right(example: Example, completion: str) -> bool:
     """Whether the final answer is the reference's: its value and unit, or its letter or text."""
     if "letter" not in example.meta:
         return correct(completion, example.answer)
-    named = _LETTER.findall(completion.replace("*", ""))
-    if named:
-        return named[-1].upper() == str(example.meta["letter"]).upper()
-    last = completion.strip().rpartition("\n")[2].removeprefix("Answer:").strip(" .*")
-    return last.casefold() == example.answer.strip(" .").casefold()
-
-
-_MENTION = re.compile(r"\b(?:[Rr]ubric|[Cc]riteri(?:on|a)|Essential|Important|Optional|Pitfall)")
-
-
-def mentions_rubric(text: str) -> bool:
-    """Whether an answer names the rubric that its author should not have seen."""
-    return bool(_MENTION.search(text))
-
-
-# Fits any question and says nothing about this one: a control, and the fallback.
-GENERIC = Rubric(
-    (
-        Criterion("Result", "Essential: reaches the correct final answer", 5),
-        Criterion("Reasoning", "Essential: follows from a correct relation", 4),
-        Criterion("Steps", "Important: shows how the answer was found", 3),
-        Criterion("Units", "Important: gives the answer in the right unit", 3),
-        Criterion("Form", "Optional: is short and clear", 1),
-        Criterion(
-            "Unsupported", "Pitfall: does not state things that the question does not support", -2
-        ),
-    )
-)
-
-
-def usable_rubric(row: dict) -> Rubric:
-    """A sampled rubric {"text", "problem"} for a teacher; an invalid one becomes GENERIC."""
-    return GENERIC if row["problem"] else parse_rubric(row["text"], ANY_RUBRIC)
-
-
-def rubric_problem(text: str, truncated: bool, rule: RubricRule | None = None) -> str:
-    """Why a sampled rubric cannot be used, or ""."""
-    try:
-        parse_rubric(text, rule)
-    except ValueError as error:
-        return str(error)
-    return "cut at the length limit" if truncated else ""
+    return chosen(completion, example.answer) in (example.meta["letter"].upper(), example.answer)

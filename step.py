@@ -2,8 +2,9 @@
 
     draw_examples        the questions of a step
     sample_completions   the student's own answers (or rubrics)
-    greedy, validate     likeliest answers, for validation and evaluation
-    sft_loss, distillation, policy_gradient_loss        the loss on each of their tokens
+    greedy, write_rubrics, validate                     likeliest completions
+    sft_loss, distillation, policy_gradient_loss        the loss on each token
+    reward_rollouts, set_advantages                     rewards of a group, for GRPO
     update               divide by the tokens of the whole step, backward, optimizer
 
 Student and teacher score the same tokens: `completion_hidden` reads both from the same ids.
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from data.tokenizer import Tokenizer, encode
 from fused_loss import distillation_loss
 from model import GPT, Completion, batch_by_tokens, generate
-from rubrics import Example, RubricRule, is_right, prompt, rubric_problem
+from rubrics import Example, RubricRule, is_right, prompt, rubric_problem, writer_prompt
 from trainer.processes import gather, shard, sum_gradients
 from trainer.settings import Settings, seed_for
 
@@ -118,7 +119,7 @@ def write_rubrics(
 
     problem is "" or says why the rubric is invalid by the rule.
     """
-    prompts = [encode(tokenizer, prompt(e.question, task="write_rubric")) for e in examples]
+    prompts = [encode(tokenizer, writer_prompt(e)) for e in examples]
     return [
         {
             "id": e.id,
@@ -321,8 +322,8 @@ def update(
     """One optimizer step. Returns means over the step's tokens: the loss (nats) and its measures.
 
     `loss_fn` turns a micro-batch into its loss and measures {name: [N]}, as the three above do.
-    The sum over micro-batches is divided by the completion tokens of the whole step (with token
-    weights: by their sum). So the size of a micro-batch changes nothing, and every token weighs the
+    Each loss divides by `num_tokens`, counted here: the completion tokens of the whole step (with
+    token weights: their sum). So the size of a micro-batch changes nothing, and every token weighs the
     same, in a long answer or a short one.
     Raises FloatingPointError, before the weights change, for a loss or gradient that is not finite.
     """
@@ -340,12 +341,11 @@ def update(
         sums["loss"] += loss.item()
         for name, values in measures.items():
             sums[name] = sums.get(name, 0.0) + values.float().sum().item() / num_tokens
-    trained = [p for p in student.parameters() if p.requires_grad]
-    sum_gradients(trained)
+    sum_gradients([p for p in student.parameters() if p.requires_grad])
     parts = gather([sums])
     sums = {name: sum(part.get(name, 0.0) for part in parts) for name in max(parts, key=len)}
     if num_tokens:
-        norm = torch.nn.utils.clip_grad_norm_(trained, MAX_GRAD_NORM).item()
+        norm = torch.nn.utils.clip_grad_norm_(student.parameters(), MAX_GRAD_NORM).item()
         if not math.isfinite(sums["loss"] + norm):
             raise FloatingPointError(f"loss {sums['loss']:g}, gradient norm {norm:g}")
         sums["grad_norm"] = norm

@@ -194,8 +194,8 @@ _BETWEEN = re.compile(
 def uses(text: str, wrong: str) -> bool:
     """Whether a line of the text uses an operation ("force × time") or a relation ("a = b × c").
 
-    Anything else must not be shown. The operation may stand in a larger expression, its parts in any order. A name that is part of a
-    longer name is another quantity.
+    Anything else must not be shown. The operation may stand in a larger expression, its parts in any
+    order. A name that is part of a longer name is another quantity.
     """
     if "=" in wrong:
         return states(text, wrong)
@@ -228,3 +228,15 @@ def _contains(expression: str, operation: Terms) -> bool:
         return all(terms.get(key, 0) * x > 0 for key, x in operation.items())
     ((factors, _),) = operation.items()
     return any(all(name in dict(key) for name, _ in factors) for key in terms)
+
+
+_LETTER = re.compile(r"answer(?: is)?:?\s*\(?([A-Z0-9])\)?(?=[\s.):,]|$)", re.IGNORECASE)
+
+
+def chosen(completion: str, answer: str) -> str | None:
+    """The letter that a completion names last; `answer` if its last line is that text; else None."""
+    named = _LETTER.findall(completion.replace("*", ""))
+    if named:
+        return named[-1].upper()
+    last = completion.strip().rpartition("\n")[2].removeprefix("Answer:").strip(" .*")
+    return answer if last.casefold() == answer.strip(" .").casefold() else None

@@ -264,10 +264,10 @@ def _has_half_pair(row: dict) -> bool:
     return False
 
 
-def read_questions(path: str | Path, announce: bool) -> list[Example]:
-    """The questions of a data file; with `announce`, print the report of load_examples."""
+def read_questions(path: str | Path, verbose: bool) -> list[Example]:
+    """The questions of a data file; with `verbose`, print the report of load_examples."""
     examples, report = load_examples(path)
-    if announce:
+    if verbose:
         print(report)
     return examples
 

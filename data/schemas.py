@@ -83,8 +83,8 @@ def example_of(row: dict, notes: Counter) -> Example:
     elif not is_native and not answer and not row.get("teacher_prompt"):
         raise Odd("neither rubric nor answer")
     id = _text("id", row.get("id"), row.get("prompt_id"))
-    teacher_prompt = _text("teacher_prompt", row.get("teacher_prompt"))
-    return Example(id, question, answer, solution, rubric, meta, teacher_prompt)
+    hint = _text("teacher_prompt", row.get("teacher_prompt"))
+    return Example(id, question, answer, solution, rubric, meta, hint)
 
 
 def _object(row: dict, name: str) -> dict:

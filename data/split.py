@@ -21,19 +21,19 @@ def place(question: str) -> float:
 
 
 def training_questions(
-    name: str, out: Path, settings: Settings, announce: bool = False
+    name: str, out: Path, settings: Settings, verbose: bool = False
 ) -> list[Example]:
-    """Those of stage1 or stage2. `announce` prints what became of the rows of --data.
+    """Those of stage1 or stage2. `verbose` prints what became of the rows of --data.
 
     Raises ValueError if --data leaves none.
     """
     if not settings.data:
         return load_examples(out / "data" / f"{name}.jsonl")[0]
-    examples = read_questions(settings.data, announce)
+    examples = read_questions(settings.data, verbose)
     tested = {e.question for e in held_out_questions(settings)}
     validated = {e.question for e in validation_questions(out, settings)}
     kept = [e for e in examples if e.question not in tested | validated]
-    if announce:
+    if verbose:
         print(
             f"{settings.data}: {len(kept)} questions to train on, {len(validated)} to validate, "
             f"{len(tested)} held out for the test"

@@ -213,8 +213,8 @@ class Tokenizer:
         """The ids of (section, text) pairs: the section's special token, then the text."""
         ids = []
         for section, text in sections:
-            # This vocabulary has no token of its own for a row's own teacher prompt.
-            ids.append(self.id["solution" if section == "teacher_prompt" else section])
+            # The vocabulary has no token of its own for a hint.
+            ids.append(self.id["solution" if section == "hint" else section])
             ids += self.encode(text)
         return ids
 

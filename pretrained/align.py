@@ -19,8 +19,8 @@ from data.split import training_questions
 from data.tokenizer import encode
 from model import generate
 from pretrained.start import load_tokenizer
-from rcsd import method_of, readers_of_run, teacher_context_of
-from rubrics import TEACHER_CONTEXTS, prompt, teacher_prompt
+from rcsd import lengths_of_run, method_of, teacher_context_of
+from rubrics import missing, prompt, teacher_prompt
 from step import completion_hidden
 from trainer.command_line import settings_from, settings_parser
 from trainer.lengths import table
@@ -37,19 +37,19 @@ def align(out: Path, settings: Settings) -> None:
     Raises ValueError if no question has it and leaves room for an answer.
     """
     method_of(settings)
-    readers = readers_of_run("stage1", out, settings)
-    print(table([r for r in readers if r.needs], settings))
+    checks = lengths_of_run("stage1", out, settings)
+    print(table([r for r in checks if r.num_tokens], settings))
     for length in WINDOWS:
         longer = replace(settings, max_seq_len=length)
-        kept = [sum(n <= r.room(longer) for n in r.needs) for r in readers if r.kind == "prompt"]
-        total = sum(len(r.needs) for r in readers if r.kind == "prompt")
+        kept = [
+            sum(n <= r.room(longer) for n in r.num_tokens) for r in checks if r.kind == "prompt"
+        ]
+        total = sum(len(r.num_tokens) for r in checks if r.kind == "prompt")
         print(f"--max-seq-len {length} keeps {100 * sum(kept) / max(1, total):.0f}% of the prompts")
     context, tokenizer = teacher_context_of(settings) or "rubric", load_tokenizer(out, settings)
     found = None
     for e in training_questions("stage2", out, settings):
-        shown = {"rubric": e.rubric, "answer": e.answer, "solution": e.solution}
-        shown["teacher_prompt"] = e.teacher_prompt
-        if all(shown[name] for name in TEACHER_CONTEXTS[context]):
+        if not missing(e, context, e.rubric):
             sides = {"student": prompt(e.question), "teacher": teacher_prompt(e, context, e.rubric)}
             ids = {side: encode(tokenizer, sections) for side, sections in sides.items()}
             if max(map(len, ids.values())) <= settings.prompt_room():

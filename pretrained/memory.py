@@ -3,7 +3,7 @@
 import os
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model import GPT
 from trainer.settings import Settings
@@ -46,18 +46,18 @@ def loss_bytes(model: GPT) -> int:
     return 2**27 + head
 
 
-def held(student: GPT, teacher, settings: Settings) -> dict[str, int]:
+def held(student: GPT, settings: Settings) -> dict[str, int]:
     """{part: bytes} of a step whose rows are as long as they may be.
 
     Sampling and learning take turns, so only the larger of the two counts.
     """
     longest = settings.max_seq_len
     trained = [p for p in student.parameters() if p.requires_grad]
-    copies = [student] + [teacher] * (isinstance(teacher, nn.Module) and teacher is not student)
+    has_copy = settings.teacher == "ema" or (settings.teacher == "fixed" and not settings.lora_rank)
     tokens = max(longest, min(settings.micro_tokens, settings.batch * longest))
     learning = activation_bytes(student, tokens) + loss_bytes(student)
     return {
-        "weights": sum(bytes_of(model.parameters()) for model in copies),
+        "weights of student and teacher": bytes_of(student.parameters()) * (1 + has_copy),
         "gradients": bytes_of(trained),
         "optimizer": 2 * bytes_of(trained),
         "a step": max(cache_bytes(student, settings.batch, longest), learning),
@@ -74,15 +74,15 @@ def there_is(device: torch.device) -> int:
         return 0
 
 
-def announce(student: GPT, teacher, settings: Settings) -> int:
+def print_memory(student: GPT, settings: Settings) -> int:
     """Print what the run will hold, and return it in bytes.
 
     Raises ValueError if that is more than there is.
     """
-    parts, device = held(student, teacher, settings), student.head_weight.device
+    parts, device = held(student, settings), student.head_weight.device
     if device.type == "cpu" and resource is not None:
         now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        parts["programs"] = max(0, now - parts["weights"])
+        parts["programs"] = max(0, now - bytes_of(student.parameters()))
     total, most = sum(parts.values()), there_is(device)
     said = ", ".join(f"{name} {n / 2**20:,.0f}" for name, n in parts.items())
     print(f"memory, MiB: {said}; in all {total / 2**20:,.0f} of {most / 2**20:,.0f}")
@@ -95,17 +95,28 @@ def announce(student: GPT, teacher, settings: Settings) -> int:
     return total
 
 
-def fingerprints(parameters: list[Tensor]) -> list[tuple[int, int]]:
-    """Two sums over the bits of each tensor: a changed number changes them, almost surely."""
-    found = []
-    for p in parameters:
-        bits = p.detach().view(torch.int16 if p.itemsize == 2 else torch.int32).flatten()
-        half = bits[::2].sum(dtype=torch.int64).item()
-        found.append((bits.sum(dtype=torch.int64).item(), half))
-    return found
+class FirstStep:
+    """Whether the first step trains at all: a pretrained model's weights before and after it."""
+
+    def __init__(self, model: GPT):
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        self.before = [fingerprint(p) for p in self.trained]
+
+    def changes(self, stage: str, lr: float) -> str:
+        """How many numbers are in tensors that have changed. Raises ValueError if it is none."""
+        changed = 0
+        for p, before in zip(self.trained, self.before):
+            if fingerprint(p) != before:
+                changed += p.numel()
+        if not changed:
+            raise ValueError(f"{stage}: the first step changed no weight: is lr {lr} rounded away?")
+        total = sum(p.numel() for p in self.trained)
+        return (
+            f"{stage}: the first step changed tensors of {changed:,} of {total:,} trained numbers"
+        )
 
 
-def count_changed(parameters: list[Tensor], before: list[tuple[int, int]]) -> int:
-    """Numbers in the tensors that have changed since `before`."""
-    after = fingerprints(parameters)
-    return sum(p.numel() for p, old, new in zip(parameters, before, after) if old != new)
+def fingerprint(p: Tensor) -> tuple[int, int]:
+    """Two sums over the bits of a tensor: a changed number changes them, almost surely."""
+    bits = p.detach().view(torch.int16 if p.itemsize == 2 else torch.int32).flatten()
+    return bits.sum(dtype=torch.int64).item(), bits[::2].sum(dtype=torch.int64).item()

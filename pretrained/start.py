@@ -1,5 +1,6 @@
 """What a run starts from: with --model the pretrained weights and their tokenizer, else its own."""
 
+import copy
 from pathlib import Path
 
 import torch
@@ -7,7 +8,8 @@ import torch
 from data.files import digest
 from data.tokenizer import TOKENIZER, Tokenizer, read_tokenizer
 from model import GPT
-from pretrained.lora import add_lora
+from pretrained.lora import WithoutAdapter, adapters, add_lora
+from pretrained.memory import print_memory
 from pretrained.tokenizer import ChatTokenizer
 from pretrained.weights import folder_digest, load_pretrained
 from trainer.settings import Settings, seed_for
@@ -32,11 +34,21 @@ def pretrained(settings: Settings) -> GPT:
 
 
 def adapted(model: GPT, settings: Settings) -> GPT:
-    """The model with LoRA adapters if --lora-rank asks for them; all else is frozen then."""
+    """The model as it is trained: with LoRA adapters if --lora-rank asks for them.
+
+    Prints what a run with a pretrained model will hold. Raises ValueError if that is too much.
+    """
     if settings.lora_rank:
         alpha = settings.lora_alpha or 2 * settings.lora_rank
         add_lora(model, settings.lora_rank, alpha, seed_for(settings, "lora"))
+    if settings.model:
+        print_memory(model, settings)
     return model
+
+
+def frozen_copy(student: GPT) -> GPT | WithoutAdapter:
+    """The student as it is now. With LoRA it needs no copy: it is what the adapter is added to."""
+    return WithoutAdapter(student) if adapters(student) else copy.deepcopy(student)
 
 
 def start_inputs(out: Path, settings: Settings) -> dict[str, str]:

@@ -7,59 +7,18 @@ must be in the order of the merges: that is checked. Special tokens never come f
 import json
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import tiktoken
 
 from data.files import digest
+from pretrained.chat import CHAT_FORMS, chat
 from pretrained.weights import read_object
-from rubrics import Sections, chat
+from rubrics import Sections
 
 # The split of ByteLevel itself (GPT-2's), and the same behind Digits, which come one by one.
 _GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _DIGITS = r"\p{N}|'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?![^\s\p{N}])|\s+"
-
-
-@dataclass(frozen=True)
-class ChatForm:
-    """How a family of models writes a chat: special tokens, and the text between them."""
-
-    begin: str
-    """Special token before the first turn, or ""."""
-    turn: str
-    """Special token before a role."""
-    role_end: str
-    """Special token behind a role, or ""."""
-    gap: str
-    """Text between the role and what it says."""
-    end_of_turn: str
-    """Special token behind what it says: the EOS of a completion."""
-    between: str
-    """Text between two turns."""
-
-    def pieces(self, turns: list[tuple[str, str]]) -> list[tuple[bool, str]]:
-        """(is it a special token, text) pairs, up to where the assistant's turn begins."""
-        found = [(True, self.begin)]
-        for role, text in turns:
-            found += [(True, self.turn), (False, role), (True, self.role_end)]
-            found += [(False, self.gap + text), (True, self.end_of_turn), (False, self.between)]
-        found += [(True, self.turn), (False, "assistant"), (True, self.role_end), (False, self.gap)]
-        joined = []
-        for is_special, text in found:
-            if text and not is_special and joined and not joined[-1][0]:
-                joined[-1] = (False, joined[-1][1] + text)  # encoded in one, as the model knows it
-            elif text:
-                joined.append((is_special, text))
-        return joined
-
-
-CHAT_FORMS = (
-    ChatForm("", "<|im_start|>", "", "\n", "<|im_end|>", "\n"),  # ChatML: Qwen3, SmolLM2
-    ChatForm(
-        "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "\n\n", "<|eot_id|>", ""
-    ),  # Llama 3
-)
 
 
 def byte_characters() -> dict[str, int]:

@@ -21,15 +21,8 @@ from data.tokenizer import encode
 from fused_loss import distillation_loss
 from model import GPT
 from pretrained.start import load_tokenizer
-from rubrics import (
-    TEACHER_CONTEXTS,
-    Example,
-    can_check,
-    is_right,
-    mentions_rubric,
-    rule_of,
-    teacher_prompt,
-)
+from report.panels import mentions_rubric
+from rubrics import TEACHER_CONTEXTS, Example, can_check, is_right, missing, rule_of, teacher_prompt
 from step import completion_hidden, greedy, write_rubrics
 from trainer.checkpoints import load_model
 from trainer.processes import device_of
@@ -60,13 +53,7 @@ class Contender:
 
     def can_read(self, e: Example) -> bool:
         """Whether the example has what this contender sees, and room for an answer behind it."""
-        shown = {
-            "rubric": e.rubric,
-            "answer": e.answer,
-            "solution": e.solution,
-            "teacher_prompt": e.teacher_prompt,
-        }
-        if not all(shown[name] for name in TEACHER_CONTEXTS[self.context]):
+        if missing(e, self.context, e.rubric):
             return False
         return len(self.prompt_ids(e)) <= self.settings.prompt_room()
 

@@ -15,7 +15,6 @@ from data.grammar import canonical, correct
 from data.load import read_tests
 from loss import CLIP_MODES, token_divergence
 from model import GPT
-from rcsd import write_rubrics
 from report.explain import (
     TOP,
     Run,
@@ -33,12 +32,18 @@ from rubrics import (
     Criterion,
     Example,
     Rubric,
-    mentions_rubric,
     parse_rubric,
     satisfied,
     usable_rubric,
 )
-from step import Rollout, completion_hidden, greedy, micro_batches, sample_completions
+from step import (
+    Rollout,
+    completion_hidden,
+    greedy,
+    micro_batches,
+    sample_completions,
+    write_rubrics,
+)
 from trainer.settings import PRESETS, Settings
 
 PANEL = 100  # questions of the teacher's panel
@@ -124,6 +129,14 @@ def stage1_panel(run: Run, examples: list[Example]) -> list[dict]:
 
 
 # -------------------------------------------------------------------------------------- the teacher
+_MENTION = re.compile(r"\b(?:[Rr]ubric|[Cc]riteri(?:on|a)|Essential|Important|Optional|Pitfall)")
+
+
+def mentions_rubric(text: str) -> bool:
+    """Whether an answer names the rubric that its author should not have seen."""
+    return bool(_MENTION.search(text))
+
+
 STUDENT = "student, after"  # the last column of the teacher's panel
 Places = list[tuple[Rollout, int]]  # (rollout, position in its completion) of each of N tokens
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import torch
 
-from base import run_base, run_data
+from base import run_data, train_base
 from data.grammar import correct
 from data.load import load_examples, read_tests
 from data.reading import write_json
 from data.tokenizer import Tokenizer, encode, read_tokenizer
 from evaluate import answer_all, judge_rubrics
 from model import GPT
-from rcsd import METHODS, run_stage1, run_stage2, write_rubrics
+from rcsd import METHODS, run_stage1, run_stage2
 from rubrics import Example, Rubric, prompt
-from step import sample_completions, validate
+from step import sample_completions, validate, write_rubrics
 from trainer.checkpoints import load, load_model
 from trainer.command_line import link_run
 from trainer.loop import read_log
@@ -118,7 +118,7 @@ def prepare_seed(folder: Path, settings: Settings) -> list[dict]:
 
     Returns a line for the base and for each teacher, without seed and machine.
     """
-    for stage in (run_data, run_base, run_stage1):
+    for stage in (run_data, train_base, run_stage1):
         stage(folder, settings, True)
     device, tokenizer, sets = device_of(settings), read_tokenizer(folder), test_questions(folder)
     base = load_model(folder / "base.pt", device)

@@ -19,7 +19,7 @@ from rubrics import prompt
 from step import greedy
 from tiny import FLAGS, TINY, link_inputs, read_log, tiny_model
 from trainer.checkpoints import load, save
-from trainer.lengths import Reader, advice, table
+from trainer.lengths import LengthCheck, advice, table
 from trainer.settings import Settings
 
 
@@ -173,22 +173,22 @@ def test_what_is_named_keeps_all_whatever_the_lengths():
     for _ in range(500):
         context = rng.randint(20, 300)
         settings = Settings(max_seq_len=context, max_new_tokens=rng.randint(1, context - 1))
-        readers = []
+        checks = []
         for kind in ("prompt", "row", "completion", "prompt"):
             needs = [rng.randint(1, rng.choice((10, 100, 300))) for _ in range(rng.randint(1, 5))]
             if rng.random() < 0.8:
-                readers.append(Reader("set", kind, kind, needs))
-        if not readers:
+                checks.append(LengthCheck("set", kind, kind, needs))
+        if not checks:
             continue
-        for way in flags_in(advice(readers, settings, Path("nowhere"))):
+        for way in flags_in(advice(checks, settings, Path("nowhere"))):
             tried += 1
             changes = {}
             for flag in way:
                 name, value = flag.removeprefix("--").split()
                 changes[name.replace("-", "_")] = int(value)
             better = replace(settings, **changes)
-            for r in readers:
-                longest, written = max(r.needs), better.max_new_tokens
+            for r in checks:
+                longest, written = max(r.num_tokens), better.max_new_tokens
                 if r.kind == "prompt":
                     assert longest + written <= better.max_seq_len
                 else:
@@ -198,12 +198,12 @@ def test_what_is_named_keeps_all_whatever_the_lengths():
 
 def test_the_table_has_a_line_for_each_reader():
     settings = Settings(max_seq_len=100, max_new_tokens=30)
-    readers = [
-        Reader("stage1", "teacher", "prompt", [70, 71, 5, 0]),
-        Reader("base", "corpus", "row", [1000, 100, 101]),
-        Reader("stage1", "reference to write", "completion", [30]),
+    checks = [
+        LengthCheck("stage1", "teacher", "prompt", [70, 71, 5, 0]),
+        LengthCheck("base", "corpus", "row", [1000, 100, 101]),
+        LengthCheck("stage1", "reference to write", "completion", [30]),
     ]
-    assert [line.split() for line in table(readers, settings).splitlines()] == [
+    assert [line.split() for line in table(checks, settings).splitlines()] == [
         "lengths in tokens rows longest room too long".split(),
         "stage1: teacher 3 71 70 1".split(),
         "base: corpus 3 1,000 100 2".split(),

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from pretrained.chat import SYSTEM
 from pretrained.tokenizer import ChatTokenizer
 from pretrained_numbers.make import CUTS, strings
-from rubrics import GENERIC, SYSTEM, prompt
+from rubrics import GENERIC, prompt
 
 NUMBERS = json.loads((Path(__file__).parent / "pretrained_numbers/numbers.json").read_text("utf-8"))
 LLAMA = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]

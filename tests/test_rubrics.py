@@ -109,22 +109,22 @@ def test_category(description, weight, category):
         ("answer", ["answer"]),
         ("rubric+answer", ["rubric", "answer"]),
         ("solution", ["solution"]),
-        ("teacher_prompt", ["teacher_prompt"]),
+        ("hint", ["hint"]),
     ],
 )
 def test_teacher_prompt_is_the_students_with_what_it_sees_in_the_middle(sees, names):
     student = prompt("What force?")
     assert student == [("question", "What force?"), ("solve", "")]
     texts = {"rubric": GENERIC.text(), "answer": "12 N", "solution": GOOD}
-    texts["teacher_prompt"] = "A critic says: the unit is wrong."
-    example = replace(EXAMPLE, teacher_prompt=texts["teacher_prompt"])
+    texts["hint"] = "A critic says: the unit is wrong."
+    example = replace(EXAMPLE, hint=texts["hint"])
     # The run's rubric is shown, not the example's own.
     teacher = teacher_prompt(example, sees, GENERIC)
     assert teacher == [student[0], *((name, texts[name]) for name in names), student[-1]]
 
 
 def test_every_kind_of_teacher_is_tested_above():
-    tested = {"nothing", "rubric", "answer", "rubric+answer", "solution", "teacher_prompt"}
+    tested = {"nothing", "rubric", "answer", "rubric+answer", "solution", "hint"}
     assert set(TEACHER_CONTEXTS) == tested
 
 

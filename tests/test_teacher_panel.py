@@ -10,7 +10,7 @@ from data.load import load_examples
 from data.tokenizer import encode, read_tokenizer
 from pages import CRITERIA, plain_logits
 from report import explain, panels
-from rubrics import Rubric, mentions_rubric, prompt
+from rubrics import Rubric, prompt
 from trainer.checkpoints import load
 from trainer.settings import Settings
 
@@ -240,4 +240,4 @@ def test_the_report_takes_each_text_from_the_model_that_it_names(finished, monke
     ],
 )
 def test_what_counts_as_mentioning_the_rubric(text, leaks):
-    assert mentions_rubric(text) == leaks
+    assert panels.mentions_rubric(text) == leaks

@@ -14,10 +14,19 @@ from pathlib import Path
 from data.load import read_tests
 from data.split import TESTS, training_questions, validation_questions
 from data.tokenizer import Tokenizer, encode
-from rubrics import GENERIC, TEACHER_CONTEXTS, Example, Rubric, prompt, teacher_prompt
+from rubrics import (
+    GENERIC,
+    Example,
+    Rubric,
+    Sections,
+    missing,
+    prompt,
+    teacher_prompt,
+    writer_prompt,
+)
 from trainer.settings import Settings
 
-Prompt = Callable[[Example], list[tuple[str, str]]]  # what makes a prompt of an example
+Prompt = Callable[[Example], Sections]  # what makes a prompt of an example
 RULES = {
     "prompt": "--max-seq-len less --max-new-tokens",
     "row": "--max-seq-len",
@@ -27,18 +36,18 @@ MEASURES = ("tests", "validation")  # sets that are read whole or not at all
 
 
 @dataclass(frozen=True)
-class Reader:
-    """One who reads a set of rows, or is to write them, and the tokens that each row needs.
+class LengthCheck:
+    """The tokens that each row of a data set needs for one role: to be read, or to be written.
 
     0 stands for a row that is not there for this reader: a question without a solution to write.
     """
 
-    rows: str
+    dataset: str
     """The set: "stage2", "tests", ..."""
-    who: str
+    role: str
     kind: str
     """What each row is, a key of RULES."""
-    needs: list[int]
+    num_tokens: list[int]
 
     def room(self, settings: Settings) -> int:
         """Most tokens that a row may need."""
@@ -47,20 +56,20 @@ class Reader:
 
     def too_long(self, settings: Settings) -> int:
         """How many rows need more."""
-        return sum(n > self.room(settings) for n in self.needs)
+        return sum(n > self.room(settings) for n in self.num_tokens)
 
 
 # ------------------------------------------------------------------------------------ who reads what
-def question_readers(
-    rows: str,
+def question_lengths(
+    dataset: str,
     examples: list[Example],
     tokenizer: Tokenizer,
     student: Prompt,
     teacher: Prompt | None = None,
     writes: Callable[[Example], str] | None = None,
     on_policy: bool = True,
-) -> list[Reader]:
-    """The readers of questions; needs[i] is that of examples[i].
+) -> list[LengthCheck]:
+    """The checks of questions; num_tokens[i] is that of examples[i].
 
     `writes` gives the completion that a student is to write. With on_policy=False it is not written
     but read, behind the prompt.
@@ -69,18 +78,18 @@ def question_readers(
     def prompts(make: Prompt) -> list[int]:
         return [len(encode(tokenizer, make(e))) for e in examples]
 
-    readers = [Reader(rows, "student", "prompt", prompts(student))]
+    checks = [LengthCheck(dataset, "student", "prompt", prompts(student))]
     if teacher:
-        readers.append(Reader(rows, "teacher", "prompt", prompts(teacher)))
+        checks.append(LengthCheck(dataset, "teacher", "prompt", prompts(teacher)))
     if writes:
         written = [len(tokenizer.encode(writes(e))) for e in examples]
         if on_policy:
             with_eos = [n + 1 if n else 0 for n in written]
-            readers.append(Reader(rows, "reference to write", "completion", with_eos))
+            checks.append(LengthCheck(dataset, "reference to write", "completion", with_eos))
         else:
-            both = [a + b for a, b in zip(readers[0].needs, written)]
-            readers.append(Reader(rows, "question and solution", "row", both))
-    return readers
+            both = [a + b for a, b in zip(checks[0].num_tokens, written)]
+            checks.append(LengthCheck(dataset, "question and solution", "row", both))
+    return checks
 
 
 def test_questions(out: Path) -> list[Example]:
@@ -92,63 +101,61 @@ def test_questions(out: Path) -> list[Example]:
     return examples
 
 
-def test_readers(
+def test_lengths(
     examples: list[Example], tokenizer: Tokenizer, rubrics: dict[str, dict[str, Rubric]]
-) -> list[Reader]:
+) -> list[LengthCheck]:
     """Those of the test questions: a student, and a teacher with each {name: rubrics by id}."""
-    readers = question_readers("tests", examples, tokenizer, lambda e: prompt(e.question))
+    checks = question_lengths("tests", examples, tokenizer, lambda e: prompt(e.question))
     for name, by_id in rubrics.items():
         needs = [len(encode(tokenizer, prompt(e.question, rubric=by_id[e.id]))) for e in examples]
-        readers.append(Reader("tests", f"teacher, {name} rubric", "prompt", needs))
-    return readers
+        checks.append(LengthCheck("tests", f"teacher, {name} rubric", "prompt", needs))
+    return checks
 
 
-def readers_from(
+def lengths_from(
     stage: str,
     out: Path,
     tokenizer: Tokenizer,
     settings: Settings,
     teacher_context: str | None,
     on_policy: bool,
-) -> list[Reader]:
+) -> list[LengthCheck]:
     """Those of stages I and II and of the tests; with stage="stage2" without those of stage I.
 
     `teacher_context` and `on_policy` are those of stage II's method; None: it has no teacher. The
     reference rubrics stand in for the learned ones, which may not be written yet.
     """
-    readers = []
+    checks = []
     if stage != "stage2":
         examples = training_questions("stage1", out, settings)
-        readers += question_readers(
+        checks += question_lengths(
             "stage1",
             [e for e in examples if e.rubric],
             tokenizer,
-            lambda e: prompt(e.question, task="write_rubric"),
-            lambda e: prompt(e.question, rubric=e.rubric, task="write_rubric"),
+            writer_prompt,
+            lambda e: writer_prompt(e, e.rubric),
             lambda e: e.rubric.text(),
         )
 
-    def stage2_teacher(e: Example) -> list[tuple[str, str]]:
+    def with_reference(e: Example) -> Sections:
         rubric = GENERIC if settings.rubrics == "generic" else e.rubric
-        shown = {"rubric": rubric, "answer": e.answer, "solution": e.solution}
-        shown["teacher_prompt"] = e.teacher_prompt
-        if not all(shown[name] for name in TEACHER_CONTEXTS[teacher_context]):
+        if missing(e, teacher_context, rubric):
             return []  # stage II says what is missing
         return teacher_prompt(e, teacher_context, rubric)
 
-    readers += question_readers(
+    checks += question_lengths(
         "stage2",
         training_questions("stage2", out, settings),
         tokenizer,
         lambda e: prompt(e.question),
-        stage2_teacher if teacher_context else None,
+        with_reference if teacher_context else None,
         lambda e: e.solution,
         on_policy,
     )
-    return readers + measure_readers(out, tokenizer, settings)
+    return checks + measure_lengths(out, tokenizer, settings)
 
 
-def measure_readers(out: Path, tokenizer: Tokenizer, settings: Settings) -> list[Reader]:
+def measure_lengths(out: Path, tokenizer: Tokenizer, settings: Settings) -> list[LengthCheck]:
     """Those of the validation and test questions.
 
     Of one's own data there is none: what does not fit is left out of its yardsticks, and counted.
@@ -156,97 +163,119 @@ def measure_readers(out: Path, tokenizer: Tokenizer, settings: Settings) -> list
     if settings.data:
         return []
     valid, tests = validation_questions(out, settings), test_questions(out)
-    readers = question_readers("validation", valid, tokenizer, lambda e: prompt(e.question))
-    return readers + test_readers(tests, tokenizer, {"reference": {e.id: e.rubric for e in tests}})
+    checks = question_lengths("validation", valid, tokenizer, lambda e: prompt(e.question))
+    return checks + test_lengths(tests, tokenizer, {"reference": {e.id: e.rubric for e in tests}})
 
 
 # ----------------------------------------------------------------------------- what is said and done
-def check_lengths(readers: list[Reader], settings: Settings, out: Path, stage: str) -> None:
+def check_lengths(checks: list[LengthCheck], settings: Settings, out: Path, stage: str) -> None:
     """Say who needs how many tokens: a line if all rows fit, else a table.
 
     Raises ValueError, unless the stage has begun, if a test or validation question does not fit or
     if no row of a training set is left.
     """
-    readers = [r for r in readers if any(r.needs)]
-    if any(r.too_long(settings) for r in readers):
-        print(table(readers, settings))
+    checks = [r for r in checks if any(r.num_tokens)]
+    if any(r.too_long(settings) for r in checks):
+        print(table(checks, settings))
         print("Too long to read: left out, in a test not answered. Too long to write: cut.")
-        print(advice(readers, settings, out))
-    elif prompts := [r for r in readers if r.kind == "prompt"]:
-        tight = max(prompts, key=lambda r: max(r.needs))
+        print(advice(checks, settings, out))
+    elif prompts := [r for r in checks if r.kind == "prompt"]:
+        tight = max(prompts, key=lambda r: max(r.num_tokens))
         print(
-            f"lengths: the longest prompt has {max(tight.needs)} of {tight.room(settings)} tokens "
-            f"({tight.rows}: {tight.who})"
+            f"lengths: the longest prompt has {max(tight.num_tokens)} of {tight.room(settings)} tokens "
+            f"({tight.dataset}: {tight.role})"
         )
     if (out / f"{stage}.pt").exists():
         return
-    for r in readers:
-        if r.rows in MEASURES and r.too_long(settings):
+    for r in checks:
+        if r.dataset in MEASURES and r.too_long(settings):
             raise ValueError(
-                f"{r.rows}: {r.too_long(settings)} of {len(r.needs)} prompts are too long: the "
-                f"longest has {max(r.needs)} tokens, the room is {r.room(settings)} "
-                f"({RULES[r.kind]}); {advice(readers, settings, out)}"
+                f"{r.dataset}: {r.too_long(settings)} of {len(r.num_tokens)} prompts are too long: the "
+                f"longest has {max(r.num_tokens)} tokens, the room is {r.room(settings)} "
+                f"({RULES[r.kind]}); {advice(checks, settings, out)}"
             )
-    for rows in {r.rows: None for r in readers}:
-        mine = [r for r in readers if r.rows == rows]
+    for rows in {r.dataset: None for r in checks}:
+        mine = [r for r in checks if r.dataset == rows]
         if not any(_fits(mine, settings)):
-            raise ValueError(_nothing_left(mine, settings, advice(readers, settings, out)))
+            raise ValueError(_nothing_left(mine, settings, advice(checks, settings, out)))
 
 
 def keep_fitting(
     examples: list[Example],
-    readers: list[Reader],
+    checks: list[LengthCheck],
     tokenizer: Tokenizer,
     settings: Settings,
     out: Path,
 ) -> list[Example]:
-    """The examples that all their readers can read whole; prints how many are dropped.
+    """The examples that all their checks can read whole; prints how many are dropped.
 
     Raises ValueError if none is left.
     """
-    kept = [e for e, fits in zip(examples, _fits(readers, settings)) if fits]
+    kept = [e for e, fits in zip(examples, _fits(checks, settings)) if fits]
     if len(kept) == len(examples):
         return kept
-    ways = advice(readers + measure_readers(out, tokenizer, settings), settings, out)
+    ways = advice(checks + measure_lengths(out, tokenizer, settings), settings, out)
     if not kept:
-        raise ValueError(_nothing_left(readers, settings, ways))
+        raise ValueError(_nothing_left(checks, settings, ways))
     dropped = f"dropped {len(examples) - len(kept)} of {len(examples)} questions"
-    print(f"{readers[0].rows}: {dropped}, too long; {ways}")
+    print(f"{checks[0].dataset}: {dropped}, too long; {ways}")
     return kept
 
 
-def _fits(readers: list[Reader], settings: Settings) -> list[bool]:
-    """For each row of a set whether all its readers can read it."""
-    read = [r for r in readers if r.kind != "completion"]
+def drop_too_long(
+    stage, out: Path, examples: list[Example], tokenizer: Tokenizer, settings: Settings
+) -> list[Example]:
+    """The examples of a stage (rcsd.Stage) whose prompts and, off policy, solutions fit."""
+    prompts, on_policy = (stage.student_prompt, stage.teacher_prompt), stage.method.on_policy
+    checks = question_lengths(stage.name, examples, tokenizer, *prompts, stage.reference, on_policy)
+    return keep_fitting(examples, checks, tokenizer, settings, out)
+
+
+def stage2_questions(
+    out: Path, tokenizer: Tokenizer, settings: Settings, verbose: bool = True
+) -> list[Example]:
+    """The questions of stage II that leave room for an answer.
+
+    With `verbose`, say what was dropped of one's own data. Raises ValueError if none is left.
+    """
+    examples = training_questions("stage2", out, settings, verbose and bool(settings.data))
+    checks = question_lengths("stage2", examples, tokenizer, lambda e: prompt(e.question))
+    return keep_fitting(examples, checks, tokenizer, settings, out)
+
+
+def _fits(checks: list[LengthCheck], settings: Settings) -> list[bool]:
+    """For each row of a set whether all its checks can read it."""
+    read = [r for r in checks if r.kind != "completion"]
     return [
         all(n <= r.room(settings) for n, r in zip(row, read))
-        for row in zip(*(r.needs for r in read))
+        for row in zip(*(r.num_tokens for r in read))
     ]
 
 
-def _nothing_left(readers: list[Reader], settings: Settings, ways: str) -> str:
-    read = [r for r in readers if r.kind != "completion"]
-    r = max(read, key=lambda r: min(r.needs) - r.room(settings))
+def _nothing_left(checks: list[LengthCheck], settings: Settings, ways: str) -> str:
+    read = [r for r in checks if r.kind != "completion"]
+    r = max(read, key=lambda r: min(r.num_tokens) - r.room(settings))
     return (
-        f"{r.rows}: every row is too long: the shortest has {min(r.needs)} tokens ({r.who}), the room "
+        f"{r.dataset}: every row is too long: the shortest has {min(r.num_tokens)} tokens ({r.role}), the room "
         f"is {r.room(settings)} ({RULES[r.kind]}); {ways}"
     )
 
 
-def table(readers: list[Reader], settings: Settings) -> str:
+def table(checks: list[LengthCheck], settings: Settings) -> str:
     """One line for each reader: its rows, the longest, its room, and the rows that do not fit."""
     lines = [f"{'lengths in tokens':34}{'rows':>9}{'longest':>9}{'room':>7}{'too long':>10}"]
-    for r in readers:
-        rows = sum(n > 0 for n in r.needs)
-        numbers = f"{rows:9,}{max(r.needs):9,}{r.room(settings):7,}"
-        lines.append(f"{r.rows + ': ' + r.who:34}{numbers}{r.too_long(settings):10,}")
+    for r in checks:
+        rows = sum(n > 0 for n in r.num_tokens)
+        numbers = f"{rows:9,}{max(r.num_tokens):9,}{r.room(settings):7,}"
+        lines.append(f"{r.dataset + ': ' + r.role:34}{numbers}{r.too_long(settings):10,}")
     return "\n".join(lines)
 
 
-def advice(readers: list[Reader], settings: Settings, out: Path) -> str:
+def advice(checks: list[LengthCheck], settings: Settings, out: Path) -> str:
     """The flags that keep every row, of which none leads into the next refusal."""
     longest = {
-        kind: max((max(r.needs) for r in readers if r.kind == kind), default=0) for kind in RULES
+        kind: max((max(r.num_tokens) for r in checks if r.kind == kind), default=0)
+        for kind in RULES
     }
     ways, written = [], max(settings.max_new_tokens, longest["completion"])
     room = settings.max_seq_len - max(longest["prompt"], 1)  # for a completion behind the longest

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from data.files import write_lines
 from data.reading import Check, is_finite, is_whole, iterate_rows
 from model import GPT
-from pretrained.memory import count_changed, fingerprints
+from pretrained.memory import FirstStep
 from trainer.checkpoints import (
     load,
     load_weights,
@@ -170,7 +170,7 @@ class Loop:
             restore(self.path, state, self.made_with, self.inputs)
         self.done_before = self.path.exists() and state.step == steps
         self.has_learned = state.step > 0
-        self.fingerprints = None  # of a pretrained model's weights before the first step
+        self.first_step = None
 
     def __enter__(self) -> "Loop":
         if self.done_before:
@@ -194,8 +194,7 @@ class Loop:
                 for group, rate in zip(optimizer.param_groups, own_rates):
                     group["lr"] = rate * rate_factor(step, steps, self.warmup)
             if self.settings.model and step == start:
-                trained = [p for p in self.state.student.parameters() if p.requires_grad]
-                self.fingerprints = fingerprints(trained)
+                self.first_step = FirstStep(self.state.student)
             yield step
 
     def log(self, measures: dict) -> None:
@@ -203,8 +202,9 @@ class Loop:
         state, steps, every = self.state, self.steps, self.settings.eval_every
         row = {"step": state.step, "lr": state.optimizers[0].param_groups[0]["lr"]} | measures
         state.step += 1
-        if self.fingerprints and row.get("grad_norm", 1.0) > 1e-6:
-            self.say_what_changed()
+        if self.first_step and row.get("grad_norm", 1.0) > 1e-6:
+            self.bar.write(self.first_step.changes(self.stage, row["lr"]), file=sys.stderr)
+            self.first_step = None
         if row.get("grad_norm", 1.0) > 1e-6:
             self.has_learned = True
         elif state.step == min(5, steps) and not self.has_learned:
@@ -222,21 +222,6 @@ class Loop:
             os.fsync(self.file.fileno())  # the log is never behind its checkpoint
             self.save()
             self.saved = time.monotonic()
-
-    def say_what_changed(self) -> None:
-        """After the first step with a gradient. Raises ValueError if no weight has changed."""
-        trained = [p for p in self.state.student.parameters() if p.requires_grad]
-        changed, total = count_changed(trained, self.fingerprints), sum(p.numel() for p in trained)
-        self.fingerprints = None
-        self.bar.write(
-            f"{self.stage}: {changed:,} of {total:,} trained numbers are in tensors that "
-            "this step changed",
-            file=sys.stderr,
-        )
-        if not changed:
-            raise ValueError(
-                f"{self.stage}: the first step changed no weight: is --lr {self.settings.lr} rounded away?"
-            )
 
     def save(self) -> None:
         checkpoint(self.path, self.state, self.steps, self.made_with, self.inputs)

@@ -64,9 +64,6 @@ class Settings:
     test_questions: int = setting(400, "data", "questions in each test set")
     vocab_size: int = setting(1280, "data", "tokens, special ones included")
 
-    model: str = setting(
-        "", "base", "a Hugging Face folder: start from its weights (docs/pretrained.md)"
-    )
     dtype: str = setting("float32", "base", "of training; sampling and loss: float32", DTYPES)
     max_seq_len: int = setting(256, "base", "most tokens of prompt and completion together")
     n_layer: int = setting(4, "base", "blocks")
@@ -81,8 +78,6 @@ class Settings:
     base_lr: float = setting(0.015, "base", "peak learning rate of Muon; a fifth for AdamW")
 
     data: str = setting("", "stage1", "your own JSON Lines file (see data/README.md)")
-    eval_data: str = setting("", "stage1", "a file of test questions instead of held-out ones")
-    held_out: float = setting(0.1, "stage1", "share of --data for the test, and for validation")
     stage1_limit: int = setting(0, "stage1", "use the first N questions of stage I; 0: all")
     stage1_steps: int = setting(130, "stage1", "steps of stage I")
     batch: int = setting(64, "stage1", "completions in a step")
@@ -93,11 +88,6 @@ class Settings:
     top_k_loss: int = setting(0, "stage1", "the teacher's likeliest k tokens alone; 0: all")
     clip: float = setting(0.0, "stage1", "bound for --clip-mode, nats")
     clip_mode: str = setting("none", "stage1", "how a token's loss is bounded", CLIP_MODES)
-    lora_rank: int = setting(
-        0, "stage1", "train an adapter of this rank (pretrained/lora.py); 0: all"
-    )
-    lora_alpha: float = setting(0.0, "stage1", "its scale times its rank; 0: twice the rank")
-    thinking: str = setting("none", "stage1", "which side of a chat model may think", THINKING)
     teacher: str = setting(
         "fixed", "stage1", "its weights: frozen, EMA, or the student's", TEACHERS
     )
@@ -116,6 +106,18 @@ class Settings:
     rubrics: str = setting("learned", "stage2", "which rubrics teach", RUBRICS)
     rubric_rate: float = setting(1.0, "stage2", "share that noisy, reduced or shuffled changes")
     corrupted: float = setting(0.0, "stage2", "share of the solutions with a wrong step")
+
+    # Pretrained weights and one's own questions (docs/pretrained.md).
+    model: str = setting(
+        "", "base", "a Hugging Face folder: start from its weights (docs/pretrained.md)"
+    )
+    eval_data: str = setting("", "stage1", "a file of test questions instead of held-out ones")
+    held_out: float = setting(0.1, "stage1", "share of --data for the test, and for validation")
+    lora_rank: int = setting(
+        0, "stage1", "train an adapter of this rank (pretrained/lora.py); 0: all"
+    )
+    lora_alpha: float = setting(0.0, "stage1", "its scale times its rank; 0: twice the rank")
+    thinking: str = setting("none", "stage1", "which side of a chat model may think", THINKING)
 
     device: str = setting("auto", "", "auto takes CUDA when there is one", DEVICES)
     recompute: str = setting(
@@ -178,6 +180,12 @@ class Settings:
             "clip": self.clip or None,
             "clip_mode": self.clip_mode,
         }
+
+    def skips(self, command: str) -> bool:
+        """Whether a run needs no stage 0 (base), and with one's own questions no data either."""
+        if self.base_steps or not self.model:
+            return False
+        return command == "base" or (command == "data" and bool(self.data))
 
     def prompt_room(self) -> int:
         """Most tokens that a prompt may have, so that a completion fits behind it."""

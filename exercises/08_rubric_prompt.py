@@ -5,8 +5,8 @@ alone, a teacher's has more between the question and the end. Both end with the 
 
     prompt(x)             [("question", x), ("solve", "")]
     prompt(x, rubric=r)   [("question", x), ("rubric", r.text()), ("solve", "")]
-    the order             question, rubric, answer, solution, then `task` ("solve" or "write_rubric"); None or ""
-                          has no section
+    the order             question, rubric, answer, solution, hint, then `task` ("solve" or "write_rubric");
+                          None or "" has no section
 
     encode(tokenizer, sections)   ids: for each section its token tokenizer.id[name], then tokenizer.encode(text)
 
@@ -20,7 +20,8 @@ completion and encode it again for the teacher. Here ids are made once, section 
 question that contains the text "<|solve|>" must not turn into a prompt with two sections: tokenizer.encode never makes
 a special token out of text.
 
-The answer lives in rubrics.py: prompt and data/tokenizer.py: encode. Check with: python -m exercises.check 8
+The answer lives in rubrics.py: prompt and data/tokenizer.py: Tokenizer.encode_prompt.
+Check with: python -m exercises.check 8
 """
 
 from data.tokenizer import Tokenizer
@@ -33,6 +34,7 @@ def prompt(
     rubric: Rubric | None = None,
     answer: str = "",
     solution: str = "",
+    hint: str = "",
     task: str = "solve",
 ) -> list[tuple[str, str]]:
     raise NotImplementedError("exercise 8: replace this line")

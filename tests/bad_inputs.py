@@ -121,7 +121,7 @@ def setting_cases() -> Iterator[Case]:
 
 COMMANDS = {  # of the other programs: words and what the line must name
     "evaluate.py": [
-        (["--out", "{new}"], "tokenizer.txt"),
+        (["--out", "{new}"], "stage2.pt"),
         (["explain", "--out", "{new}"], "stage2.pt"),
         (["--out", ""], "--out"),
         (["explai"], "explai"),

@@ -16,7 +16,7 @@ from data.reading import each, is_text, iterate_rows, read_json, write_json
 from data.tokenizer import SPECIALS, Tokenizer, encode
 from model import GPT, GPTConfig, batch_by_tokens
 from pretrained.start import adapted, load_tokenizer, pretrained, start_inputs
-from step import Rollout, lengths, sft_loss, update
+from step import Rollout, length_measures, sft_loss, update
 from trainer.checkpoints import load, load_model, require_same_inputs, require_same_settings
 from trainer.lengths import LengthCheck, check_lengths
 from trainer.loop import Loop, State
@@ -26,7 +26,7 @@ from trainer.settings import Settings, seed_for
 
 def run_data(out: Path, settings: Settings, resume: bool) -> None:
     """Make the data. The file data.json comes last: it marks the data as complete."""
-    wanted, mark = settings.of("data"), out / "data" / "data.json"
+    wanted, mark = settings.up_to("data"), out / "data" / "data.json"
     if mark.exists():
         if not resume:
             raise ValueError(
@@ -158,7 +158,7 @@ def train_base(
     `later` are the checks of the later stages, to be checked against the context before it is built
     into the model. Raises ValueError for data that was made with other settings or does not fit.
     """
-    check_data(out, settings.of("data"))
+    check_data(out, settings.up_to("data"))
     tokenizer, device = load_tokenizer(out, settings), device_of(settings)
     rows = read_corpus(out / "data" / "base.jsonl", tokenizer)
     corpus = LengthCheck("base", "corpus", "row", [len(row) for row, _ in rows])
@@ -198,7 +198,7 @@ def train_base(
         for step in loop:
             rollouts = collect(step)
             row = update(sft_loss, student, None, rollouts, optimizers, settings)
-            loop.log(row | lengths(rollouts))
+            loop.end_step(row | length_measures(rollouts))
 
 
 def load_base(out: Path, settings: Settings, device: torch.device) -> tuple[GPT, dict[str, str]]:
@@ -212,7 +212,7 @@ def load_base(out: Path, settings: Settings, device: torch.device) -> tuple[GPT,
         return pretrained(settings).to(device), inputs
     path = out / "base.pt"
     base = load(path)
-    require_same_settings(path, base["settings"], settings.of("base"))
+    require_same_settings(path, base["settings"], settings.up_to("base"))
     require_same_inputs(path, base["inputs"], inputs)
     return load_model(path, device), {"base.pt": base["digest"]} | inputs
 

@@ -133,7 +133,7 @@ def by_kind(rows: list[dict]) -> dict[str, dict[str, float]]:
 def evaluate(out: Path, settings: Settings) -> dict:
     """All measures of a finished run. Raises ValueError if a stage is missing or unfinished."""
     settings = with_run_settings(out, settings)  # what the run was, whatever the flags say now
-    made = settings.of("stage2")
+    made = settings.up_to("stage2")
     tokenizer, device = load_tokenizer(out, settings), device_of(settings)
     base = load_base(out, settings, device)[0].eval()
     writer, student = (load_model(out / f"{name}.pt", device).eval() for name in TRAINED[1:])

@@ -25,7 +25,7 @@ import torch
 from base import check_data, load_student, run_data, train_base
 from data.console import exit_code
 from data.files import digest, write_lines
-from data.sources import are_of, choose_rubrics, corrupt, describe_rubrics
+from data.sources import choose_rubrics, corrupt, describe_rubrics, rubrics_file_matches
 from data.split import training_questions, validation_questions
 from data.tokenizer import Tokenizer, encode
 from model import GPT, Completion
@@ -49,7 +49,7 @@ from step import (
     Rollout,
     distillation,
     draw_examples,
-    lengths,
+    length_measures,
     policy_gradient_loss,
     reward_rollouts,
     sample_completions,
@@ -207,7 +207,7 @@ def collect_rollouts(
 def describe(rollouts: list[Rollout], texts: list[str], stage: Stage) -> dict:
     """For the log: the share of rollouts that succeed, tokens, lengths, and one sample."""
     succeeded = sum(stage.succeeds(r, text) for r, text in zip(rollouts, texts))
-    row = {stage.success: succeeded / len(rollouts), **lengths(rollouts)}
+    row = {stage.success: succeeded / len(rollouts), **length_measures(rollouts)}
     row["sampled"] = row["tokens"] if stage.method.on_policy else 0
     row["sample"] = {"question": rollouts[0].example.question, "completion": texts[0]}
     return row
@@ -243,7 +243,7 @@ def post_train(
                 row |= update(method.loss_fn, student, teacher, rollouts, optimizers, settings)
             if method.uses_teacher:
                 update_teacher(teacher, student, settings)
-            loop.log(row)
+            loop.end_step(row)
     return student
 
 
@@ -281,7 +281,7 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
     questions = stage2_questions(out, tokenizer, settings, verbose=False)
     student = post_train(stage, out, examples, settings, resume)
     path, writer = out / "rubrics.jsonl", load(out / "stage1.pt")["digest"]
-    if path.exists() and are_of(path, questions, writer):
+    if path.exists() and rubrics_file_matches(path, questions, writer):
         return
     written = write_rubrics(student, tokenizer, questions, settings, rule)
     rows = [row | {"writer": writer} for row in written]
@@ -370,7 +370,7 @@ def teacher_rubrics(
 # --------------------------------------------------------------------------------- the command line
 def run_base(out: Path, settings: Settings, resume: bool) -> None:
     """Check that the later stages fit the context, then train stage 0."""
-    check_data(out, settings.of("data"))
+    check_data(out, settings.up_to("data"))
     train_base(out, settings, resume, lengths_of_run("base", out, settings))
 
 

@@ -166,7 +166,7 @@ def prompt(
     task: str = "solve",
 ) -> Sections:
     """Every prompt of the project, as (section, text) pairs. For the project's own tokenizer a
-    section's name is a special token.
+    section's name is a special token (a hint takes the solution's).
 
     The student's prompt is the question alone. A teacher's has one or two sections more.
     `task` says what the completion is: "solve" (an answer, stage II) or "write_rubric" (a rubric,

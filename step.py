@@ -5,7 +5,7 @@
     greedy, write_rubrics, validate                     likeliest completions
     sft_loss, distillation, policy_gradient_loss        the loss on each token
     reward_rollouts, set_advantages                     rewards of a group, for GRPO
-    update               divide by the tokens of the whole step, backward, optimizer
+    update               count the tokens of the whole step, by which each loss divides; backward; optimizer
 
 Student and teacher score the same tokens: `completion_hidden` reads both from the same ids.
 """
@@ -158,7 +158,7 @@ def completion_hidden(model: GPT, rows: list[tuple[list[int], list[int]]]) -> to
     device = model.head_weight.device
     ids = [prompt_ids + completion_ids[:-1] for prompt_ids, completion_ids in rows]
     longest = max(map(len, ids))
-    ids = [row + [0] * (longest - len(row)) for row in ids]
+    ids = [row + [0] * (longest - len(row)) for row in ids]  # any id: no real position sees it
     padded = torch.tensor(ids, device=device)  # [B, T]
     positions = []  # b * T + t of each predicting position
     for b, (prompt_ids, completion_ids) in enumerate(rows):
@@ -198,6 +198,7 @@ def distillation(
     # cut the student's gradient where both share weights (--teacher live).
     with torch.no_grad():
         teacher_hidden = completion_hidden(teacher, teacher_rows)  # [N, n_embd]
+    # token_divergence(student logits, teacher logits).sum() / num_tokens, without keeping logits
     loss, stats = distillation_loss(
         hidden,
         student.head_weight,
@@ -343,6 +344,7 @@ def update(
             sums[name] = sums.get(name, 0.0) + values.float().sum().item() / num_tokens
     sum_gradients([p for p in student.parameters() if p.requires_grad])
     parts = gather([sums])
+    # A process without rows has the loss alone.
     sums = {name: sum(part.get(name, 0.0) for part in parts) for name in max(parts, key=len)}
     if num_tokens:
         norm = torch.nn.utils.clip_grad_norm_(student.parameters(), MAX_GRAD_NORM).item()
@@ -355,7 +357,7 @@ def update(
     return sums
 
 
-def lengths(rollouts: list[Rollout]) -> dict[str, float]:
+def length_measures(rollouts: list[Rollout]) -> dict[str, float]:
     """For the log: completion tokens, their mean per rollout, and the share of truncated ones."""
     tokens, rows = sum(len(r.completion_ids) for r in rollouts), max(1, len(rollouts))
     return {

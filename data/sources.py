@@ -202,7 +202,7 @@ def read_rows(path: Path) -> list[dict]:
     return reading.read_rows(path, WRITTEN)
 
 
-def are_of(path: Path, examples: list[Example], writer: str) -> bool:
+def rubrics_file_matches(path: Path, examples: list[Example], writer: str) -> bool:
     """Whether a file of rubrics is whole, by this writer, and for these questions in their order."""
     try:
         rows = read_rows(path)

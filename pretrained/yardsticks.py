@@ -140,7 +140,7 @@ def evaluate_own(out: Path, settings: Settings) -> dict:
                 row["valid"] = not problems[row["id"]]
     threads = torch.get_num_threads()
     return {
-        "settings": settings.of("stage2"),
+        "settings": settings.up_to("stage2"),
         "parameters": count_parameters(base),
         "machine": f"{platform.machine()}, {device}, torch {torch.__version__}, {threads} threads",
         "held_out": len(held_out),

@@ -150,5 +150,5 @@ def run_loop(stage, state, take_step, *arguments, **options):
     """A whole stage whose steps are `take_step(step)`, which returns what to log."""
     with Loop(stage, state, *arguments, **options) as loop:
         for step in loop:
-            loop.log(take_step(step))
+            loop.end_step(take_step(step))
     return state.student

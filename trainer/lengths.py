@@ -194,8 +194,8 @@ def check_lengths(checks: list[LengthCheck], settings: Settings, out: Path, stag
                 f"longest has {max(r.num_tokens)} tokens, the room is {r.room(settings)} "
                 f"({RULES[r.kind]}); {advice(checks, settings, out)}"
             )
-    for rows in {r.dataset: None for r in checks}:
-        mine = [r for r in checks if r.dataset == rows]
+    for dataset in {r.dataset: None for r in checks}:
+        mine = [r for r in checks if r.dataset == dataset]
         if not any(_fits(mine, settings)):
             raise ValueError(_nothing_left(mine, settings, advice(checks, settings, out)))
 

@@ -132,7 +132,7 @@ class Loop:
 
         with Loop("stage2", state, steps, out, settings, resume, warmup=5) as loop:
             for step in loop:
-                loop.log(update(...))
+                loop.end_step(update(...))
 
     Everything random in a step comes from (seed, stage, step), so a killed run goes on to the same
     bits. With `validate`, from the student to {name: score}, the run ends with the weights of the
@@ -157,7 +157,7 @@ class Loop:
         self.stage, self.state, self.steps, self.settings = stage, state, steps, settings
         self.warmup, self.inputs, self.validate = warmup, inputs or {}, validate
         self.path, self.log_path = out / f"{stage}.pt", out / f"{stage}.jsonl"
-        self.made_with = settings.of(stage)
+        self.made_with = settings.up_to(stage)
         self.rates = []  # the optimizers' own: a checkpoint holds those of its step
         for optimizer in state.optimizers:
             self.rates.append([group["lr"] for group in optimizer.param_groups])
@@ -197,7 +197,7 @@ class Loop:
                 self.first_step = FirstStep(self.state.student)
             yield step
 
-    def log(self, measures: dict) -> None:
+    def end_step(self, measures: dict) -> None:
         """End the step: write its line, validate and save when it is time to."""
         state, steps, every = self.state, self.steps, self.settings.eval_every
         row = {"step": state.step, "lr": state.optimizers[0].param_groups[0]["lr"]} | measures

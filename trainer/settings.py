@@ -191,7 +191,7 @@ class Settings:
         """Most tokens that a prompt may have, so that a completion fits behind it."""
         return self.max_seq_len - self.max_new_tokens
 
-    def of(self, stage: str) -> dict:
+    def up_to(self, stage: str) -> dict:
         """The settings that the result of a stage depends on."""
         upto = STAGES[: STAGES.index(stage) + 1]
         return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata["stage"] in upto}

@@ -106,8 +106,8 @@ def read_corpus(path: Path, tokenizer: Tokenizer) -> list[tuple[list[int], int]]
     rows = []
     for written in iterate_rows(path, CORPUS_ROW):
         *context, (section, completion) = written["sections"]
-        head = encode(tokenizer, [*context, (section, "")])
-        rows.append((head + tokenizer.encode(completion) + [tokenizer.eos], len(head)))
+        prompt_ids = encode(tokenizer, [*context, (section, "")])
+        rows.append((prompt_ids + tokenizer.encode(completion) + [tokenizer.eos], len(prompt_ids)))
     if not rows:
         raise ValueError(f"{path}: expected at least one row, got an empty file")
     return rows

@@ -311,13 +311,13 @@ def prefill(model: GPT, prompts: list[list[int]], room: list[int]) -> tuple[Tens
             rows += copies[prompt]
             source += [i] * len(copies[prompt])
         longest = len(part[-1])
-        read = KVCache(model.config, len(part), longest, like)
+        part_cache = KVCache(model.config, len(part), longest, like)
         ids = torch.tensor([[*p] + [0] * (longest - len(p)) for p in part], device=like.device)
         last = [i * longest + len(prompt) - 1 for i, prompt in enumerate(part)]
         last = torch.tensor(last, device=like.device)
-        hidden[rows] = model(ids, read, last)[source].to(hidden.dtype)  # [.., n_embd]
-        cache.keys[:, rows, :, :longest] = read.keys[:, source]
-        cache.values[:, rows, :, :longest] = read.values[:, source]
+        hidden[rows] = model(ids, part_cache, last)[source].to(hidden.dtype)  # [.., n_embd]
+        cache.keys[:, rows, :, :longest] = part_cache.keys[:, source]
+        cache.values[:, rows, :, :longest] = part_cache.values[:, source]
     cache.lengths = [len(prompt) for prompt in prompts]  # forget the padding
     return hidden, cache
 

@@ -36,11 +36,11 @@ from rubrics import (
     Rubric,
     Sections,
     can_check,
+    form_of,
     grade,
     is_right,
     prompt,
     rubric_problem,
-    rule_of,
     teacher_prompt,
     writer_prompt,
 )
@@ -86,7 +86,7 @@ class Method:
     teacher_context: str = ""
     """What this teacher must see, a key of TEACHER_CONTEXTS. Empty: --teacher-context says it."""
     edit_rubric: Callable[[Rubric], Rubric] | None = None
-    """What becomes of a rubric before this teacher reads it. None: it stays as it is."""
+    """Changes each rubric before this teacher reads it. None: no change."""
     reward: Callable[[Example, str], float] | None = None
     """Scores an answer: 1 for a right one, or the rubric's score. Each question then gets a group
     of answers, whose rewards make advantages."""
@@ -153,9 +153,9 @@ class Stage:
     success: str
     """What the log calls the share of rollouts that succeed."""
     succeeds: Callable[[Rollout, str], bool]
-    """Whether a rollout, with this text, does."""
+    """Whether a rollout succeeds, given the text of its completion."""
     reference: Callable[[Example], str]
-    """What the student learns to write, to know how long it is."""
+    """The text that the student should come to write. Only its length is used."""
     validate: Callable[[GPT], dict[str, float]] | None = None
     """From the student to {name: score}; the best weights are kept."""
     inputs: dict[str, str] = field(default_factory=dict)
@@ -266,7 +266,7 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
     if not examples:
         path = settings.data or out / "data" / "stage1.jsonl"
         raise ValueError(f"{path}: stage I needs questions with rubrics, found none")
-    rule = rule_of([e.rubric for e in examples])
+    form = form_of([e.rubric for e in examples])
     check_lengths(lengths_of_run("stage1", out, settings), settings, out, "stage1")
     stage = Stage(
         "stage1",
@@ -275,7 +275,7 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
         student_prompt=writer_prompt,
         teacher_prompt=lambda e: writer_prompt(e, e.rubric),
         success="valid",
-        succeeds=lambda r, text: not rubric_problem(text, r.truncated, rule),
+        succeeds=lambda r, text: not rubric_problem(text, r.truncated, form),
         reference=lambda e: e.rubric.text(),
     )
     questions = stage2_questions(out, tokenizer, settings, verbose=False)
@@ -283,7 +283,7 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
     path, writer = out / "rubrics.jsonl", load(out / "stage1.pt")["digest"]
     if path.exists() and rubrics_file_matches(path, questions, writer):
         return
-    written = write_rubrics(student, tokenizer, questions, settings, rule)
+    written = write_rubrics(student, tokenizer, questions, settings, form)
     rows = [row | {"writer": writer} for row in written]
     if rank_and_size()[0] == 0:
         write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
@@ -374,12 +374,12 @@ def run_base(out: Path, settings: Settings, resume: bool) -> None:
     train_base(out, settings, resume, lengths_of_run("base", out, settings))
 
 
-STAGES = {"data": run_data, "base": run_base, "stage1": run_stage1, "stage2": run_stage2}
+COMMANDS = {"data": run_data, "base": run_base, "stage1": run_stage1, "stage2": run_stage2}
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = settings_parser(__doc__)
-    parser.add_argument("command", choices=STAGES)
+    parser.add_argument("command", choices=COMMANDS)
     args = parser.parse_args(arguments)
 
     def action() -> None:
@@ -390,7 +390,7 @@ def main(arguments: list[str] | None = None) -> int:
             if settings.skips(args.command):
                 print(f"{args.command}: not needed with --model {settings.model}")
             else:
-                STAGES[args.command](out, settings, args.resume)
+                COMMANDS[args.command](out, settings, args.resume)
 
     return exit_code("rcsd.py", action)
 

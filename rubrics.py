@@ -217,7 +217,7 @@ _LINE = re.compile(rf"(-?\d+(?:\.\d+)?) (({'|'.join(CATEGORIES)}): \S.*)")
 
 
 @dataclass(frozen=True)
-class RubricRule:
+class RubricForm:
     """What a valid rubric must be, beside lines that parse: as strict as the references allow."""
 
     most: int = 25
@@ -228,27 +228,27 @@ class RubricRule:
     """Pitfalls have negative weights, all others positive ones."""
 
 
-ANY_RUBRIC = RubricRule(10**6, False, False)
+ANY_FORM = RubricForm(10**6, False, False)
 
 
-def rule_of(references: list[Rubric]) -> RubricRule:
+def form_of(references: list[Rubric]) -> RubricForm:
     """The strictest rule that all reference rubrics obey, so that to write like them is valid."""
-    strict, criteria = RubricRule(), [c for r in references for c in r.criteria]
-    return RubricRule(
+    strict, criteria = RubricForm(), [c for r in references for c in r.criteria]
+    return RubricForm(
         max([strict.most, *(len(r.criteria) for r in references)]),
         all(any(c.category == "Essential" for c in r.criteria) for r in references),
         all((c.weight < 0) == (c.category == "Pitfall") for c in criteria),
     )
 
 
-def parse_rubric(text: str, rule: RubricRule | None = None) -> Rubric:
+def parse_rubric(text: str, form: RubricForm | None = None) -> Rubric:
     """Read a sampled rubric back. Strict, so that prose and broken lines count as what they are.
 
-    Every line must be "weight Category: description", and the whole must obey the rule. Raises
+    Every line must be "weight Category: description", and the whole must have the form. Raises
     ValueError with the reason. A caller that cannot use the rubric counts it and falls back to
-    GENERIC. No rule: the strictest.
+    GENERIC. No form: the strictest.
     """
-    criteria, rule = [], rule or RubricRule()
+    criteria, form = [], form or RubricForm()
     for number, line in enumerate(text.strip().split("\n"), 1):
         match = _LINE.fullmatch(line.strip())
         if not match:
@@ -257,12 +257,12 @@ def parse_rubric(text: str, rule: RubricRule | None = None) -> Rubric:
             )
         weight = float(match[1])
         weight = int(weight) if weight.is_integer() else weight
-        if rule.signs_fit and (weight < 0) != (match[3] == "Pitfall"):
+        if form.signs_fit and (weight < 0) != (match[3] == "Pitfall"):
             raise ValueError(f"rubric line {number}: weight {weight:g} does not fit {match[3]}")
         criteria.append(Criterion(match[3], match[2], weight))
-    if len(criteria) > rule.most:
-        raise ValueError(f"rubric: {len(criteria)} criteria, expected at most {rule.most}")
-    if rule.has_essential and not any(c.category == "Essential" for c in criteria):
+    if len(criteria) > form.most:
+        raise ValueError(f"rubric: {len(criteria)} criteria, expected at most {form.most}")
+    if form.has_essential and not any(c.category == "Essential" for c in criteria):
         raise ValueError("rubric: no Essential criterion")
     return Rubric(tuple(criteria))
 
@@ -284,13 +284,13 @@ GENERIC = Rubric(
 
 def usable_rubric(row: dict) -> Rubric:
     """A sampled rubric {"text", "problem"} for a teacher; an invalid one becomes GENERIC."""
-    return GENERIC if row["problem"] else parse_rubric(row["text"], ANY_RUBRIC)
+    return GENERIC if row["problem"] else parse_rubric(row["text"], ANY_FORM)
 
 
-def rubric_problem(text: str, truncated: bool, rule: RubricRule | None = None) -> str:
+def rubric_problem(text: str, truncated: bool, form: RubricForm | None = None) -> str:
     """Why a sampled rubric cannot be used, or ""."""
     try:
-        parse_rubric(text, rule)
+        parse_rubric(text, form)
     except ValueError as error:
         return str(error)
     return "cut at the length limit" if truncated else ""

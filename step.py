@@ -5,7 +5,7 @@
     greedy, write_rubrics, validate                     likeliest completions
     sft_loss, distillation, policy_gradient_loss        the loss on each token
     reward_rollouts, set_advantages                     rewards of a group, for GRPO
-    update               count the tokens of the whole step, by which each loss divides; backward; optimizer
+    update               count the step's tokens, by which each loss divides; backward; optimizer
 
 Student and teacher score the same tokens: `completion_hidden` reads both from the same ids.
 """
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from data.tokenizer import Tokenizer, encode
 from fused_loss import distillation_loss
 from model import GPT, Completion, batch_by_tokens, generate
-from rubrics import Example, RubricRule, is_right, prompt, rubric_problem, writer_prompt
+from rubrics import Example, RubricForm, is_right, prompt, rubric_problem, writer_prompt
 from trainer.processes import gather, shard, sum_gradients
 from trainer.settings import Settings, seed_for
 
@@ -113,11 +113,11 @@ def write_rubrics(
     tokenizer: Tokenizer,
     examples: list[Example],
     settings: Settings,
-    rule: RubricRule | None = None,
+    form: RubricForm | None = None,
 ) -> list[dict]:
     """Greedy rubrics for questions, {"id", "question", "text", "problem"} each.
 
-    problem is "" or says why the rubric is invalid by the rule.
+    problem is "" or says why the rubric is invalid by the form.
     """
     prompts = [encode(tokenizer, writer_prompt(e)) for e in examples]
     return [
@@ -125,7 +125,7 @@ def write_rubrics(
             "id": e.id,
             "question": e.question,
             "text": text,
-            "problem": rubric_problem(text, truncated, rule),
+            "problem": rubric_problem(text, truncated, form),
         }
         for e, (text, truncated, _) in zip(examples, greedy(model, tokenizer, prompts, settings))
     ]
@@ -232,7 +232,7 @@ def policy_gradient_loss(
     And, from DAPO (2503.14476), the sum over tokens is divided by the tokens of the step, so a long
     wrong answer is not favoured (there: 1 / |y| an answer).
 
-    With a teacher, A_t = log p_T(y_t) - log p_S(y_t): reverse KL as a policy gradient. Given y_<t,
+    With a teacher, A_t = log p_T(y_t) - log p_old(y_t): reverse KL as a policy gradient. Given y_<t,
     the mean of -A_t grad log p_S(y_t) over y_t ~ p_S is the gradient of KL(p_S || p_T), which
     --beta 1 has without the noise.
 
@@ -243,12 +243,14 @@ def policy_gradient_loss(
     targets = [[i] for r in micro_batch for i in r.completion_ids]
     targets = torch.tensor(targets, device=device)  # [N, 1]
 
-    def read(model, rows):  # log probabilities [N, V] and that of the sampled token [N]
+    def token_logprobs(model, rows):  # log probabilities [N, V] and that of the sampled token [N]
         logits = (completion_hidden(model, rows) @ model.head_weight.T).float()  # [N, V]
         all_logprobs = logits.div(settings.temperature).log_softmax(-1)
         return all_logprobs, all_logprobs.gather(-1, targets)[:, 0]
 
-    all_logprobs, logprobs = read(student, [(r.prompt_ids, r.completion_ids) for r in micro_batch])
+    all_logprobs, logprobs = token_logprobs(
+        student, [(r.prompt_ids, r.completion_ids) for r in micro_batch]
+    )
     if micro_batch[0].old_logprobs is None:
         sizes = [len(r.completion_ids) for r in micro_batch]
         for r, old in zip(micro_batch, logprobs.detach().split(sizes)):
@@ -257,7 +259,7 @@ def policy_gradient_loss(
     if teacher is not None:
         with torch.no_grad():
             rows = [(r.teacher_prompt_ids, r.completion_ids) for r in micro_batch]
-            advantage = read(teacher, rows)[1] - old_logprobs  # [N]
+            advantage = token_logprobs(teacher, rows)[1] - old_logprobs  # [N]
     else:
         advantage = [r.advantage for r in micro_batch for _ in r.completion_ids]
         advantage = torch.tensor(advantage, device=device)  # [N]

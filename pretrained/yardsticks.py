@@ -7,7 +7,7 @@ Only what the rows allow is measured, each with its count:
     divergence   of the teacher that has read the reference rubric from a model, on the model's own
                  greedy answers, nats a token
     mentions     answers that name the rubric: what a teacher may leak into a student
-    valid        rubrics that parse, by the rule of the reference rubrics
+    valid        rubrics that parse, by the form of the reference rubrics
 """
 
 import platform
@@ -22,7 +22,7 @@ from fused_loss import distillation_loss
 from model import GPT
 from pretrained.start import load_tokenizer
 from report.panels import mentions_rubric
-from rubrics import TEACHER_CONTEXTS, Example, can_check, is_right, missing, rule_of, teacher_prompt
+from rubrics import TEACHER_CONTEXTS, Example, can_check, form_of, is_right, missing, teacher_prompt
 from step import completion_hidden, greedy, write_rubrics
 from trainer.checkpoints import load_model
 from trainer.processes import device_of
@@ -131,9 +131,9 @@ def evaluate_own(out: Path, settings: Settings) -> dict:
                     row["divergence"] = contender.divergence(reader, e, row["text"])
         answers[name] = rows
     with_rubric = [e for e in examples if e.rubric]
-    rule = rule_of([e.rubric for e in with_rubric])
+    form = form_of([e.rubric for e in with_rubric])
     for name, model in (("base", base), ("student", load_model(out / "stage1.pt", device).eval())):
-        written = write_rubrics(model, tokenizer, with_rubric, settings, rule)
+        written = write_rubrics(model, tokenizer, with_rubric, settings, form)
         problems = {row["id"]: row["problem"] for row in written}
         for row in answers[name]:
             if row["id"] in problems:

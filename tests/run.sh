@@ -7,20 +7,28 @@ cd -- "$(dirname -- "$0")/.."
 source tests/setup.sh
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
-half() {  # every second test file, from number $1 on; the other arguments go to pytest
-  local files=(tests/test_*.py) mine=() i code=0
-  for ((i = $1; i < ${#files[@]}; i += 2)); do mine+=("${files[i]}"); done
-  "$PYTHON" -m pytest "${mine[@]}" "${@:2}" || code=$?
+# These run the commands whole, and take about as long as all others together.
+slow=(files kills methods processes readme resume whole_method whole_path)
+
+half() {  # the slow test files, or the others; more arguments go to pytest
+  local which=$1 file kind mine=() code=0
+  shift
+  for file in tests/test_*.py; do
+    kind=others
+    if [[ " ${slow[*]} " == *" $(basename "${file#tests/test_}" .py) "* ]]; then kind=slow; fi
+    if [ "$kind" = "$which" ]; then mine+=("$file"); fi
+  done
+  "$PYTHON" -m pytest "${mine[@]}" "$@" || code=$?
   if [ "$code" = 5 ]; then code=0; fi  # no test of this half was asked for
   return "$code"
 }
 
 report=$(mktemp)
 first=0 second=0
-half 1 "$@" >"$report" 2>&1 &
+half slow "$@" >"$report" 2>&1 &
 other=$!
 trap 'rm -f "$report"; pkill -P "$other" 2>/dev/null || true' EXIT
-half 0 "$@" || first=$?
+half others "$@" || first=$?
 wait "$other" || second=$?
 cat "$report"
 exit $((first > second ? first : second))

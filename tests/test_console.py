@@ -133,7 +133,7 @@ def broken(*_):
     from trainer.processes import wait_for_all
     wait_for_all()
 
-rcsd.STAGES["data"] = broken
+rcsd.COMMANDS["data"] = broken
 sys.exit(rcsd.main(["data", "--preset", "smoke", "--device", "cpu", "--out", sys.argv[1]]))
 """
 

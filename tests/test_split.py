@@ -6,7 +6,7 @@ import pytest
 
 from data.load import load_examples
 from data.split import held_out_questions, training_questions, validation_questions
-from rubrics import Criterion, Example, Rubric, can_check, is_right, parse_rubric, rule_of
+from rubrics import Criterion, Example, Rubric, can_check, form_of, is_right, parse_rubric
 from trainer.settings import Settings
 
 
@@ -92,7 +92,7 @@ def test_a_rubric_written_like_the_references_is_valid():
         with pytest.raises(ValueError):
             parse_rubric(reference.text())
         with pytest.raises(ValueError):
-            parse_rubric(reference.text(), rule_of([strict]))
-        assert parse_rubric(reference.text(), rule_of([strict, reference])).criteria
+            parse_rubric(reference.text(), form_of([strict]))
+        assert parse_rubric(reference.text(), form_of([strict, reference])).criteria
     with pytest.raises(ValueError, match="at most 30"):
-        parse_rubric("\n".join(["5 Essential: a"] * 31), rule_of([many]))
+        parse_rubric("\n".join(["5 Essential: a"] * 31), form_of([many]))

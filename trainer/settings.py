@@ -89,9 +89,11 @@ class Settings:
     clip: float = setting(0.0, "stage1", "bound for --clip-mode, nats")
     clip_mode: str = setting("none", "stage1", "how a token's loss is bounded", CLIP_MODES)
     teacher: str = setting(
-        "fixed", "stage1", "its weights: frozen, EMA, or the student's", TEACHERS
+        "fixed", "stage1", "the teacher's weights: frozen, EMA, or the student's", TEACHERS
     )
-    ema_decay: float = setting(0.99, "stage1", "for --teacher ema")
+    ema_decay: float = setting(
+        0.99, "stage1", "share of the old weights at each step of --teacher ema"
+    )
     updates_per_batch: int = setting(1, "stage1", "optimizer steps on each batch of samples")
 
     stage2_limit: int = setting(0, "stage2", "use the first N questions of stage II; 0: all")
@@ -116,7 +118,11 @@ class Settings:
     lora_rank: int = setting(
         0, "stage1", "train an adapter of this rank (pretrained/lora.py); 0: all"
     )
-    lora_alpha: float = setting(0.0, "stage1", "its scale times its rank; 0: twice the rank")
+    lora_alpha: float = setting(
+        0.0,
+        "stage1",
+        "LoRA's alpha: the adapter is scaled by alpha / rank; 0: alpha is twice the rank",
+    )
     thinking: str = setting("none", "stage1", "which side of a chat model may think", THINKING)
 
     device: str = setting("auto", "", "auto takes CUDA when there is one", DEVICES)

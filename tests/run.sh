@@ -8,7 +8,7 @@ source tests/setup.sh
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
 # These run the commands whole, and take about as long as all others together.
-slow=(files kills methods processes readme resume whole_method whole_path)
+slow=(files kills processes readme resume whole_path)
 
 half() {  # the slow test files, or the others; more arguments go to pytest
   local which=$1 file kind mine=() code=0

@@ -20,6 +20,21 @@ def place(question: str) -> float:
     return int.from_bytes(hashlib.sha256(question.encode()).digest()[:4], "big") / 2**32
 
 
+def split(settings: Settings, verbose: bool = False) -> dict[str, list[Example]]:
+    """The questions of --data in three parts: train, valid and test. `verbose` says what was read."""
+    examples, share = read_questions(settings.data, verbose), settings.held_out
+    if settings.eval_data:
+        tested = load_examples(settings.eval_data)[0]
+    else:
+        tested = [e for e in examples if place(e.question) < share]
+    questions = {e.question for e in tested}
+    parts = {"train": [], "valid": [], "test": tested}
+    for e in examples:
+        if e.question not in questions:
+            parts["valid" if share <= place(e.question) < 2 * share else "train"].append(e)
+    return parts
+
+
 def training_questions(
     name: str, out: Path, settings: Settings, verbose: bool = False
 ) -> list[Example]:
@@ -29,32 +44,24 @@ def training_questions(
     """
     if not settings.data:
         return load_examples(out / "data" / f"{name}.jsonl")[0]
-    examples = read_questions(settings.data, verbose)
-    tested = {e.question for e in held_out_questions(settings)}
-    validated = {e.question for e in validation_questions(out, settings)}
-    kept = [e for e in examples if e.question not in tested | validated]
+    parts = split(settings, verbose)
     if verbose:
         print(
-            f"{settings.data}: {len(kept)} questions to train on, {len(validated)} to validate, "
-            f"{len(tested)} held out for the test"
+            f"{settings.data}: {len(parts['train'])} questions to train on, "
+            f"{len(parts['valid'])} to validate, {len(parts['test'])} held out for the test"
         )
-    if not kept:
+    if not parts["train"]:
         raise ValueError(f"{settings.data}: no question is left to train on; try --held-out 0.1")
-    return kept
+    return parts["train"]
 
 
 def validation_questions(out: Path, settings: Settings) -> list[Example]:
+    """Those that choose the best weights of stage II."""
     if not settings.data:
         return load_examples(out / "data" / "valid.jsonl")[0]
-    examples, share = load_examples(settings.data)[0], settings.held_out
-    tested = {e.question for e in held_out_questions(settings)}
-    left = [e for e in examples if e.question not in tested]
-    return [e for e in left if share <= place(e.question) < 2 * share]
+    return split(settings)["valid"]
 
 
 def held_out_questions(settings: Settings) -> list[Example]:
     """The test questions of one's own data."""
-    if settings.eval_data:
-        return load_examples(settings.eval_data)[0]
-    examples = load_examples(settings.data)[0]
-    return [e for e in examples if place(e.question) < settings.held_out]
+    return split(settings)["test"]

@@ -1,6 +1,7 @@
 """The loader: questions and rubrics from public data sets, in any of several schemas.
 
     python -m data.load FILE     # what is kept, what is dropped and why, with every line number
+    python -m data.load FILE --model DIR     # what of it fits a model, and three rows as it sees them
 
 examples, report = load_examples("questions.jsonl")
 """
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from data.console import Parser, file_path
+from data.console import Parser, exit_code, file_path, open_console
 from data.escapes import mend_escapes
 from data.reading import Check, check_fields, is_name
 from data.schemas import Odd, example_of
@@ -300,7 +301,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "file", type=file_path, help="JSON Lines, in one of the schemas of data/README.md"
     )
-    args = parser.parse_args(argv)
+    parser.add_argument(
+        "--model",
+        metavar="DIR",
+        help="also say what of it fits this model, and show three rows as the model will see them; "
+        "flags of rcsd.py may follow, such as --max-seq-len 2048",
+    )
+    open_console()
+    args, more = parser.parse_known_args(argv)
+    if more and not args.model:
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
     try:
         report = _read(args.file)[1]
     except ValueError as error:
@@ -309,6 +319,12 @@ def main(argv: list[str] | None = None) -> None:
     print(report.in_full())
     if not report.kept:
         parser.exit(2, f"data.load: {args.file}: no row can be used\n")
+    if args.model:
+        from pretrained.align import preview  # needs torch, which the loader alone does not
+
+        flags = ["--model", args.model, "--data", str(args.file), *more]
+        if code := exit_code("data.load", lambda: preview(flags)):
+            sys.exit(code)
 
 
 if __name__ == "__main__":

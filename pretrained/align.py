@@ -8,7 +8,6 @@ model, with and without what the teacher sees, disagrees most.
 """
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,16 +18,43 @@ from data.split import training_questions
 from data.tokenizer import encode
 from model import generate
 from pretrained.start import load_tokenizer
+from pretrained.tokenizer import ChatTokenizer
 from rcsd import lengths_of_run, method_of, teacher_context_of
-from rubrics import missing, prompt, teacher_prompt
+from rubrics import Example, missing, prompt, teacher_prompt
 from step import completion_hidden
 from trainer.command_line import settings_from, settings_parser
-from trainer.lengths import table
+from trainer.lengths import what_fits
 from trainer.processes import device_of
 from trainer.settings import Settings
 
 MOST = 8  # tokens that are shown
-WINDOWS = (512, 1024, 2048, 4096)  # values of --max-seq-len to choose from
+ROWS = 3  # questions that `preview` shows
+
+
+def preview(arguments: list[str]) -> None:
+    """What of --data fits, and its first questions as a model of --model will see them.
+
+    `arguments` are flags of rcsd.py, --model and --data among them.
+    """
+    out, settings = settings_from(settings_parser(__doc__).parse_args(arguments))
+    print(what_fits(lengths_of_run("stage1", out, settings), settings))
+    tokenizer, shown = load_tokenizer(out, settings), 0
+    for e in training_questions("stage2", out, settings)[:ROWS]:
+        shown += 1
+        for side, ids in both_sides(e, tokenizer, settings).items():
+            print(f"==== row {shown}, {e.id}: the {side} reads {len(ids)} tokens")
+            print(tokenizer.decode(ids))
+        if answer := e.solution or e.answer:
+            print(f"==== row {shown}, {e.id}: the reference\n{answer}")
+
+
+def both_sides(e: Example, tokenizer: ChatTokenizer, settings: Settings) -> dict[str, list[int]]:
+    """The prompts {"student": ids, "teacher": ids} of a question; no teacher without its context."""
+    context = teacher_context_of(settings) or "rubric"
+    sides = {"student": prompt(e.question)}
+    if not missing(e, context, e.rubric):
+        sides["teacher"] = teacher_prompt(e, context, e.rubric)
+    return {side: encode(tokenizer, sections) for side, sections in sides.items()}
 
 
 def align(out: Path, settings: Settings) -> None:
@@ -37,27 +63,15 @@ def align(out: Path, settings: Settings) -> None:
     Raises ValueError if no question has it and leaves room for an answer.
     """
     method_of(settings)
-    checks = lengths_of_run("stage1", out, settings)
-    print(table([r for r in checks if r.num_tokens], settings))
-    for length in WINDOWS:
-        longer = replace(settings, max_seq_len=length)
-        kept = [
-            sum(n <= r.room(longer) for n in r.num_tokens) for r in checks if r.kind == "prompt"
-        ]
-        total = sum(len(r.num_tokens) for r in checks if r.kind == "prompt")
-        print(f"--max-seq-len {length} keeps {100 * sum(kept) / max(1, total):.0f}% of the prompts")
-    context, tokenizer = teacher_context_of(settings) or "rubric", load_tokenizer(out, settings)
-    found = None
-    for e in training_questions("stage2", out, settings):
-        if not missing(e, context, e.rubric):
-            sides = {"student": prompt(e.question), "teacher": teacher_prompt(e, context, e.rubric)}
-            ids = {side: encode(tokenizer, sections) for side, sections in sides.items()}
-            if max(map(len, ids.values())) <= settings.prompt_room():
-                found = ids
-                break
+    print(what_fits(lengths_of_run("stage1", out, settings), settings))
+    tokenizer, room = load_tokenizer(out, settings), settings.prompt_room()
+    asked = training_questions("stage2", out, settings)
+    pairs = (both_sides(e, tokenizer, settings) for e in asked)
+    fitting = (p for p in pairs if len(p) == 2 and max(map(len, p.values())) <= room)
+    found = next(fitting, None)
     if not found:
         raise ValueError(
-            f"{settings.data or out}: no question with a {context} leaves room for an answer in "
+            f"{settings.data or out}: no question with what the teacher sees leaves room for an answer in "
             f"--max-seq-len {settings.max_seq_len}"
         )
     for side, ids in found.items():

@@ -8,12 +8,17 @@ import pytest
 
 import evaluate
 import rcsd
+from data import load as load_file
+from data.split import training_questions
 from pretrained import align
 from pretrained.tokenizer import ChatTokenizer
 from pretrained_numbers.make import MODELS, weights
+from rubrics import prompt
 from test_pretrained_tokenizer import write_tokenizer
 from test_pretrained_weights import NUMBERS, write_safetensors
 from trainer.checkpoints import load
+from trainer.lengths import LengthCheck, what_fits
+from trainer.settings import Settings
 
 FLAGS = ["--max-seq-len", "900", "--max-new-tokens", "12", "--batch", "4", "--group-size", "2"]
 FLAGS += ["--stage1-steps", "2", "--stage2-steps", "2", "--held-out", "0.25", "--device", "cpu"]
@@ -98,3 +103,39 @@ def test_align_shows_both_sides(mine, tmp_path, capsys):
     assert run(mine, tmp_path, "align") == 0
     said = capsys.readouterr().out
     assert "the student reads" in said and "Essential: says" in said and "nats a token" in said
+
+
+def test_the_loader_says_what_fits_a_model(mine, capsys):
+    """Oracle: the same prompts, encoded here; of 24 rows, some are held out."""
+    load_file.main([str(mine[1]), "--model", str(mine[0]), *FLAGS])
+    said = capsys.readouterr().out
+    settings = Settings(model=str(mine[0]), data=str(mine[1]), held_out=0.25)
+    tokenizer = ChatTokenizer(mine[0])
+    asked = training_questions("stage2", mine[0], settings)
+    longest = max(len(tokenizer.encode_prompt(prompt(e.question))) for e in asked)
+    assert re.search(rf"stage2: student +{len(asked)} +{longest} +888 +0\n", said)
+    assert "--max-seq-len 1024 keeps 100% of stage1, 100% of stage2" in said
+    assert said.count("==== row") == 9
+    for e in asked[:3]:
+        assert said.count(e.question) == 2 and f"the reference\n{e.answer}" in said
+
+
+def test_shares_that_other_lengths_keep():
+    """By hand: 700 + 256 fit into 1024, 1000 + 256 do not."""
+    checks = [LengthCheck("stage2", "student", "prompt", [100, 700, 1000, 5000])]
+    checks.append(LengthCheck("stage2", "reference to write", "completion", [0, 10, 600, 3000]))
+    said = what_fits(checks, Settings(max_seq_len=1024, max_new_tokens=256))
+    assert "--max-seq-len 512 keeps 25% of stage2\n--max-seq-len 1024 keeps 50%" in said
+    assert (
+        "--max-seq-len 2048 keeps 75%" in said and "--max-new-tokens 512 has room for 33%" in said
+    )
+
+
+def test_flags_of_a_model_need_a_model(mine, capsys):
+    with pytest.raises(SystemExit) as end:
+        load_file.main([str(mine[1]), "--max-seq-len", "2048"])
+    assert end.value.code == 2 and "--max-seq-len" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        load_file.main([str(mine[1]), "--model", "nowhere"])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and "nowhere" in error and error.count("\n") == 1

@@ -8,7 +8,7 @@ the run does not begin: a missing question would change what the table means.
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.load import read_tests
@@ -268,6 +268,32 @@ def table(checks: list[LengthCheck], settings: Settings) -> str:
         rows = sum(n > 0 for n in r.num_tokens)
         numbers = f"{rows:9,}{max(r.num_tokens):9,}{r.room(settings):7,}"
         lines.append(f"{r.dataset + ': ' + r.role:34}{numbers}{r.too_long(settings):10,}")
+    return "\n".join(lines)
+
+
+WINDOWS = (512, 1024, 2048, 4096)  # lengths to choose from
+
+
+def what_fits(checks: list[LengthCheck], settings: Settings) -> str:
+    """The table, and what share of each set other lengths would keep."""
+    checks = [r for r in checks if any(r.num_tokens)]
+    lines = [table(checks, settings)]
+    for length in WINDOWS:
+        if length > settings.max_new_tokens:
+            longer, shares = replace(settings, max_seq_len=length), []
+            for dataset in {r.dataset: None for r in checks}:
+                fits = _fits([r for r in checks if r.dataset == dataset], longer)
+                shares.append(f"{100 * sum(fits) / len(fits):.0f}% of {dataset}")
+            lines.append(f"--max-seq-len {length} keeps {', '.join(shares)}")
+    for length in WINDOWS:
+        shares = []
+        for r in checks:
+            if r.kind == "completion":
+                written = [n <= length for n in r.num_tokens if n]
+                shares.append(f"{100 * sum(written) / len(written):.0f}% of {r.dataset}'s")
+        if shares and length < settings.max_seq_len:
+            said = f"--max-new-tokens {length} has room for {', '.join(shares)} references"
+            lines.append(said)
     return "\n".join(lines)
 
 

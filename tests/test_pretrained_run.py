@@ -5,22 +5,27 @@ import re
 
 import numpy
 import pytest
+import torch
 
 import evaluate
 import rcsd
 from data import load as load_file
 from data.split import training_questions
-from pretrained import align
+from pretrained import align, save
 from pretrained.tokenizer import ChatTokenizer
+from pretrained.weights import load_pretrained
 from pretrained_numbers.make import MODELS, weights
 from rubrics import prompt
 from test_pretrained_tokenizer import write_tokenizer
 from test_pretrained_weights import NUMBERS, write_safetensors
-from trainer.checkpoints import load
+from tiny import flags as tiny_flags
+from trainer.checkpoints import load, load_model
 from trainer.lengths import LengthCheck, what_fits
 from trainer.settings import Settings
 
 FLAGS = ["--max-seq-len", "900", "--max-new-tokens", "12", "--batch", "4", "--group-size", "2"]
+WARMED_UP = dict(base_rows=60, base_steps=1, stage1_questions=4, stage2_questions=4)
+WARMED_UP |= dict(test_questions=4, exposure_count=4, vocab_size=300, rubrics="reference")
 FLAGS += ["--stage1-steps", "2", "--stage2-steps", "2", "--held-out", "0.25", "--device", "cpu"]
 
 
@@ -76,11 +81,37 @@ def test_both_stages_and_the_yardsticks_run_on_ones_own_questions(mine, tmp_path
 
 
 @pytest.mark.parametrize("method", ["rcsd", "reverse-kl-pg"])
-def test_the_adapter_alone_is_trained_and_kept(mine, method, tmp_path, capsys):
-    more = ["--lora-rank", "2", "--method", method, "--rubrics", "reference", "--lr", "0.01"]
+def test_the_adapter_alone_is_trained_and_kept_and_merged_on_the_way_back(
+    mine, method, tmp_path, capsys
+):
+    more = ["--lora-rank", "2", "--method", method, "--rubrics", "reference", "--lr", "0.1"]
     assert run(mine, tmp_path, "stage2", *more) == 0, capsys.readouterr().err
-    names = load(tmp_path / "stage2.pt")["model"].keys()
+    path, folder = tmp_path / "stage2.pt", tmp_path / "student"
+    names = load(path)["model"].keys()
     assert names and all(name.endswith((".A", ".B")) for name in names)
+    assert save.main([str(path), str(folder)]) == 0, capsys.readouterr().err
+    assert {p.name for p in folder.iterdir()} == {p.name for p in mine[0].glob("[!r]*")}
+    size, ids = ChatTokenizer(folder).vocab_size, torch.arange(40)[None]
+    with torch.no_grad():
+        student = load_model(path, torch.device("cpu"))
+        saved = load_pretrained(folder, 900, torch.float32, size)
+        base = load_pretrained(mine[0], 900, torch.float32, size)
+        hidden = [model(ids) for model in (student, saved, base)]
+    assert torch.allclose(hidden[0], hidden[1], atol=1e-4)
+    assert not torch.allclose(hidden[0], hidden[2], atol=1e-2)
+    assert save.main([str(path), str(folder)]) == 2 and "already" in capsys.readouterr().err
+    assert save.main([str(path), str(tmp_path / "b"), "--dtype", "bfloat16"]) == 0
+    assert json.loads((tmp_path / "b" / "config.json").read_text())["torch_dtype"] == "bfloat16"
+
+
+def test_an_adapter_goes_back_on_the_base_that_it_was_trained_on(mine, tmp_path, capsys):
+    argv = ["--model", str(mine[0]), "--out", str(tmp_path), *tiny_flags(WARMED_UP), *FLAGS]
+    for command in ("data", "base", "stage2"):
+        more = [] if command == "base" else ["--lora-rank", "2"]
+        assert rcsd.main([command, *argv, *more]) == 0, capsys.readouterr().err
+    base = load_model(tmp_path / "base.pt", torch.device("cpu"))
+    student = load_model(tmp_path / "stage2.pt", torch.device("cpu"))
+    assert torch.equal(student.blocks[0].q.frozen.weight, base.blocks[0].q.weight)
 
 
 @pytest.mark.parametrize(

@@ -127,9 +127,13 @@ def load_model(path: Path, device: torch.device) -> GPT:
         raise ValueError(f"{path}: stopped at step {step} of {steps}; finish it with --resume")
     settings = content["settings"]
     try:
-        if settings.get("lora_rank"):  # the checkpoint holds the adapter, the folder all else
+        if settings.get("lora_rank"):  # the checkpoint holds the adapter, not what it is added to
             settings = Settings(**settings)
-            model = adapted(pretrained(settings), settings)
+            has_stage0 = not settings.skips("base")
+            base = (
+                load_model(path.parent / "base.pt", device) if has_stage0 else pretrained(settings)
+            )
+            model = adapted(base, settings)
         else:
             model = GPT(GPTConfig(**content["config"]))
         load_weights(model, content["model"])

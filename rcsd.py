@@ -25,6 +25,7 @@ import torch
 from base import check_data, load_student, run_data, train_base
 from data.console import exit_code
 from data.files import digest, write_lines
+from data.needs import with_needs
 from data.sources import choose_rubrics, corrupt, describe_rubrics, rubrics_file_matches
 from data.split import training_questions, validation_questions
 from data.tokenizer import Tokenizer, encode
@@ -35,7 +36,6 @@ from rubrics import (
     Example,
     Rubric,
     Sections,
-    can_check,
     form_of,
     grade,
     is_right,
@@ -91,14 +91,7 @@ class Method:
     """Scores an answer: 1 for a right one, or the rubric's score. Each question then gets a group
     of answers, whose rewards make advantages."""
     needs: str = ""
-    """What every question must have, a key of NEEDS."""
-
-
-NEEDS: dict[str, Callable[[Example], bool]] = {
-    "an answer to check": can_check,
-    "a solution": lambda e: bool(e.solution),
-    "a rubric with checks": lambda e: bool(e.rubric) and all(c.check for c in e.rubric.criteria),
-}
+    """What a question must have, a key of NEEDS in data/needs.py."""
 
 
 METHODS = {
@@ -279,6 +272,7 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
         reference=lambda e: e.rubric.text(),
     )
     questions = stage2_questions(out, tokenizer, settings, verbose=False)
+    questions_with_needs(questions, out, settings)  # of stage II: said now, not after stage I
     student = post_train(stage, out, examples, settings, resume)
     path, writer = out / "rubrics.jsonl", load(out / "stage1.pt")["digest"]
     if path.exists() and rubrics_file_matches(path, questions, writer):
@@ -296,14 +290,14 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
     """Stage II: learn to answer. The student sees x; the loss on its tokens is the method's.
 
     RCSD's teacher sees x and the rubric.
-    Raises ValueError if a question lacks what the method needs.
+    Raises ValueError if no question has what the method needs.
     """
     check_data(out)
     tokenizer, method = load_tokenizer(out, settings), method_of(settings)
     check_lengths(lengths_of_run("stage2", out, settings), settings, out, "stage2")
-    examples = stage2_questions(out, tokenizer, settings)[: settings.stage2_limit or None]
+    examples = questions_with_needs(stage2_questions(out, tokenizer, settings), out, settings)
+    examples = examples[: settings.stage2_limit or None]
     examples = corrupt(examples, "solution", settings.corrupted, settings.seed)
-    require_needs(examples, settings.data or out / "data" / "stage2.jsonl", settings)
     validation = validation_questions(out, settings)
 
     def validate_student(student: GPT) -> dict[str, float]:
@@ -337,15 +331,21 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
     post_train(stage, out, examples, settings, resume)
 
 
-def require_needs(examples: list[Example], path: Path | str, settings: Settings) -> None:
-    """Raises ValueError if a question lacks what the method needs."""
-    needs = method_of(settings).needs
-    lacking = [e.id for e in examples if needs and not NEEDS[needs](e)]
-    if lacking:
-        raise ValueError(
-            f"{path}: --method {settings.method} needs {needs} for each question; "
-            f"{lacking[0]} and {len(lacking) - 1} more have none"
-        )
+def questions_with_needs(examples: list[Example], out: Path, settings: Settings) -> list[Example]:
+    """The questions of stage II that have what the method and its teacher need.
+
+    Raises ValueError if none has.
+    """
+    method, context = method_of(settings), teacher_context_of(settings)
+    needs, flags = [method.needs] if method.needs else [], f"--method {settings.method}"
+    for name in TEACHER_CONTEXTS.get(context, ()):
+        if name != "rubric" or settings.rubrics not in ("learned", "generic"):
+            needs.append("an answer" if name == "answer" else f"a {name}")
+            flags += f" --rubrics {settings.rubrics}" if name == "rubric" else ""
+    if method.uses_teacher and not method.teacher_context and context != "rubric":
+        flags += f" --teacher-context {context}"
+    path = settings.data or out / "data" / "stage2.jsonl"
+    return with_needs(examples, needs, path, flags)
 
 
 def teacher_rubrics(

@@ -358,8 +358,8 @@ def grade(example: Example, completion: str, rule: str = "rar") -> float:
 
 
 def can_check(example: Example) -> bool:
-    """Whether a program can tell a right answer to it: a choice's letter, or a quantity."""
-    return "letter" in example.meta or final_answer("Answer: " + example.answer) is not None
+    """Whether a program can tell a right answer to it: the reference itself must count as right."""
+    return is_right(example, f"Answer: {example.answer}")
 
 
 def is_right(example: Example, completion: str) -> bool:

@@ -230,13 +230,19 @@ def _contains(expression: str, operation: Terms) -> bool:
     return any(all(name in dict(key) for name, _ in factors) for key in terms)
 
 
-_LETTER = re.compile(r"answer(?: is)?:?\s*\(?([A-Z0-9])\)?(?=[\s.):,]|$)", re.IGNORECASE)
+# The label of a choice: "B", "(b)", "2."; "a motor" and "7 liters" are texts, "B gold" is a label.
+_LABEL = re.compile(
+    r"answer(?: is)?:?\s*\(?(?:([A-Z0-9])(?=\s*$|\s*[):,]|\.(?!\d))"
+    r"|(?-i:([B-HJ-Z]))(?=\s)|(?-i:(A))(?=\s+(?:because|since|as)\b))",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 def chosen(completion: str, answer: str) -> str | None:
-    """The letter that a completion names last; `answer` if its last line is that text; else None."""
-    named = _LETTER.findall(completion.replace("*", ""))
-    if named:
-        return named[-1].upper()
-    last = completion.strip().rpartition("\n")[2].removeprefix("Answer:").strip(" .*")
-    return answer if last.casefold() == answer.strip(" .").casefold() else None
+    """`answer` if a completion's last line is that text; else the label that it names last, or None."""
+    last = completion.strip().rpartition("\n")[2]
+    last = re.sub(r"^\W*answer:", "", last, flags=re.IGNORECASE).strip(" .*")
+    if last.casefold().removeprefix("a ") == answer.strip(" .*").casefold().removeprefix("a "):
+        return answer  # also "A gas" for "gas"
+    named = _LABEL.findall(completion.replace("*", ""))
+    return max(named[-1]).upper() if named else None

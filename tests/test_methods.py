@@ -78,7 +78,8 @@ def test_a_rubric_source_says_which_question_has_none(finished, tmp_path, source
     flags = ("--data", str(path), "--rubrics", source)
     done = run_script(["stage2"], tmp_path / "out", *flags, check=False)
     assert done.returncode == 2
-    assert "question bare and 1 more have no reference rubric" in done.stderr
+    assert f"--rubrics {source} needs a rubric, and no question has one" in done.stderr
+    assert "of 2 questions 2 have an answer (--teacher-context answer)" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_a_rubric_source_says_which_question_has_none(finished, tmp_path, source
         ("sft", "a solution"),
         ("grpo", "an answer"),
         ("grpo-rubric", "a rubric with checks"),
-        ("opsd", "its solution"),
+        ("opsd", "a solution"),
     ],
 )
 def test_a_method_says_what_its_data_lack(finished, tmp_path, method, what):

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from data.load import load_examples
+from data.needs import with_needs
 from data.split import held_out_questions, training_questions, validation_questions
 from rubrics import Criterion, Example, Rubric, can_check, form_of, is_right, parse_rubric
 from trainer.settings import Settings
@@ -55,6 +56,10 @@ CHOICE = {"question": "Which?", "choices": {"text": ["iron", "gold"], "label": [
         ("gold", True),
         ("Answer: gold", True),
         ("Answer: A", False),
+        ("The answer is B because it is dense", True),
+        ("Answer: B gold", True),
+        ("Answer: b", True),
+        ("Answer: a bar of gold", False),
         ("Answer: B. No, answer: A", False),
         ("iron", False),
         ("B is wrong", False),
@@ -96,3 +101,45 @@ def test_a_rubric_written_like_the_references_is_valid():
         assert parse_rubric(reference.text(), form_of([strict, reference])).criteria
     with pytest.raises(ValueError, match="at most 30"):
         parse_rubric("\n".join(["5 Essential: a"] * 31), form_of([many]))
+
+
+@pytest.mark.parametrize(
+    "choices, key, right, wrong",
+    [  # texts that open like a label
+        (["a mountain range", "a plain"], "A", "Answer: a mountain range", "Answer: a plain"),
+        (["a mountain range", "a plain"], "B", "Answer: a plain", "Answer: a mountain range"),
+        (["I ate.", "A dog"], "B", "answer: **A dog**", "Answer: A cat"),
+        (["7 liters", "1 liter"], "A", "Answer: 7 liters", "Answer: 1 liter"),
+        (["gold", "gas"], "B", "Answer: A gas", "Answer: A bar"),
+        (["0.5 m", "5 m"], "A", "Answer: 0.5 m", "Answer: 5 m"),
+    ],
+)
+def test_a_choice_whose_text_opens_like_a_label(choices, key, right, wrong, tmp_path):
+    path = tmp_path / "c.jsonl"
+    row = {"question": "Which?", "choices": {"text": choices, "label": ["A", "B"]}}
+    path.write_text(json.dumps(row | {"answerKey": key}), encoding="utf-8")
+    (example,) = load_examples(path)[0]
+    assert can_check(example) and is_right(example, right) and not is_right(example, wrong)
+    assert is_right(example, f"Answer: {key}") and is_right(
+        example, f"({key}) fits: answer ({key})"
+    )
+
+
+def test_questions_that_lack_what_is_needed_are_left_out_and_counted(capsys):
+    some = [Example("1", "a", "4 N"), Example("2", "b", "so"), Example("3", "c", solution="x")]
+    assert with_needs(some, ["an answer to check"], "f", "--method grpo") == some[:1]
+    assert "left out 2 of 3 questions" in capsys.readouterr().out
+    assert with_needs(some, [], "f", "") == some and not capsys.readouterr().out
+    with pytest.raises(ValueError) as error:
+        with_needs(some[1:], ["a solution", "an answer"], "f.jsonl", "--method x")
+    assert str(error.value) == (
+        "f.jsonl: --method x needs an answer, and no question has one; "
+        "of 1 questions 1 have a solution (--method sft)"
+    )
+
+
+def test_an_answer_that_can_never_count_as_right_cannot_be_checked():
+    """A quantity behind the last line break was read as the answer, but no answer ever matched it."""
+    assert not can_check(
+        Example("1", "Why?", "P = 364 Pa.\n\nGiven that r = 0.15 mm\nAnswer: 3 Pa")
+    )

@@ -25,11 +25,12 @@ import torch
 from base import check_data, load_student, run_data, train_base
 from data.console import exit_code
 from data.files import digest, write_lines
-from data.needs import with_needs
+from data.needs import needs_of, with_needs
 from data.sources import choose_rubrics, corrupt, describe_rubrics, rubrics_file_matches
 from data.split import training_questions, validation_questions
 from data.tokenizer import Tokenizer, encode
 from model import GPT, Completion
+from pretrained.reason_first import reason_first
 from pretrained.start import frozen_copy, load_tokenizer
 from rubrics import (
     TEACHER_CONTEXTS,
@@ -117,6 +118,8 @@ def method_of(settings: Settings) -> Method:
             f"--group-size: expected at least 2 and a divisor of --batch {settings.batch}, "
             f"got {settings.group_size}"
         )
+    if settings.reason_first and not method.uses_teacher:
+        raise ValueError(f"--reason-first: {settings.method} has no teacher")
     allowed = ("rubric", method.teacher_context)  # "rubric" is the default: not asked for
     if method.teacher_context and settings.teacher_context not in allowed:
         raise ValueError(
@@ -149,6 +152,8 @@ class Stage:
     """Whether a rollout succeeds, given the text of its completion."""
     reference: Callable[[Example], str]
     """The text that the student should come to write. Only its length is used."""
+    analysis: int = 0
+    """Most tokens that the teacher writes before it scores (--reason-first); 0: none."""
     validate: Callable[[GPT], dict[str, float]] | None = None
     """From the student to {name: score}; the best weights are kept."""
     inputs: dict[str, str] = field(default_factory=dict)
@@ -228,6 +233,8 @@ def post_train(
     with Loop(stage.name, state, stage.steps, out, settings, resume, **options) as loop:
         for step in loop:
             rollouts = collect_rollouts(student, tokenizer, stage, examples, step, settings)
+            if stage.analysis:
+                reason_first(teacher, tokenizer, rollouts, stage.teacher_prompt, settings)
             texts = [tokenizer.decode_completion(r.completion_ids) for r in rollouts]
             row = describe(rollouts, texts, stage)
             if method.reward:
@@ -272,7 +279,8 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
         reference=lambda e: e.rubric.text(),
     )
     questions = stage2_questions(out, tokenizer, settings, verbose=False)
-    questions_with_needs(questions, out, settings)  # of stage II: said now, not after stage I
+    needs = needs_of(method_of(settings), teacher_context_of(settings), settings)
+    with_needs(questions, needs, out, settings)  # what stage II lacks is said now
     student = post_train(stage, out, examples, settings, resume)
     path, writer = out / "rubrics.jsonl", load(out / "stage1.pt")["digest"]
     if path.exists() and rubrics_file_matches(path, questions, writer):
@@ -295,8 +303,9 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
     check_data(out)
     tokenizer, method = load_tokenizer(out, settings), method_of(settings)
     check_lengths(lengths_of_run("stage2", out, settings), settings, out, "stage2")
-    examples = questions_with_needs(stage2_questions(out, tokenizer, settings), out, settings)
-    examples = examples[: settings.stage2_limit or None]
+    examples = stage2_questions(out, tokenizer, settings)
+    needs = needs_of(method, teacher_context_of(settings), settings)
+    examples = with_needs(examples, needs, out, settings)[: settings.stage2_limit or None]
     examples = corrupt(examples, "solution", settings.corrupted, settings.seed)
     validation = validation_questions(out, settings)
 
@@ -325,27 +334,11 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
         success="correct",
         succeeds=lambda r, text: is_right(r.example, text),
         reference=lambda e: e.solution,
+        analysis=settings.reason_first,
         validate=validate_student if settings.eval_every else None,
         inputs=inputs,
     )
     post_train(stage, out, examples, settings, resume)
-
-
-def questions_with_needs(examples: list[Example], out: Path, settings: Settings) -> list[Example]:
-    """The questions of stage II that have what the method and its teacher need.
-
-    Raises ValueError if none has.
-    """
-    method, context = method_of(settings), teacher_context_of(settings)
-    needs, flags = [method.needs] if method.needs else [], f"--method {settings.method}"
-    for name in TEACHER_CONTEXTS.get(context, ()):
-        if name != "rubric" or settings.rubrics not in ("learned", "generic"):
-            needs.append("an answer" if name == "answer" else f"a {name}")
-            flags += f" --rubrics {settings.rubrics}" if name == "rubric" else ""
-    if method.uses_teacher and not method.teacher_context and context != "rubric":
-        flags += f" --teacher-context {context}"
-    path = settings.data or out / "data" / "stage2.jsonl"
-    return with_needs(examples, needs, path, flags)
 
 
 def teacher_rubrics(

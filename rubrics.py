@@ -212,6 +212,16 @@ def teacher_prompt(example: Example, context: str, rubric: Rubric | None) -> Sec
     return prompt(example.question, rubric=rubric if "rubric" in names else None, **texts)
 
 
+def analysis_prompt(teacher: Sections) -> Sections:
+    """The teacher's prompt with another task: an analysis of what a good answer has."""
+    return [*teacher[:-1], ("analyse", "")]
+
+
+def behind_analysis(teacher: Sections, analysis: str) -> Sections:
+    """The teacher's prompt with an analysis before its task."""
+    return [*teacher[:-1], ("analysis", analysis), *teacher[-1:]]
+
+
 # ------------------------------------------------------------------------- parsing a sampled rubric
 _LINE = re.compile(rf"(-?\d+(?:\.\d+)?) (({'|'.join(CATEGORIES)}): \S.*)")
 

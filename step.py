@@ -88,10 +88,16 @@ def sample_completions(
 
 
 def greedy(
-    model: GPT, tokenizer: Tokenizer, prompts: list[list[int]], settings: Settings, note: str = ""
+    model: GPT,
+    tokenizer: Tokenizer,
+    prompts: list[list[int]],
+    settings: Settings,
+    note: str = "",
+    max_new_tokens: int = 0,
 ) -> list[tuple[str, bool, int]]:
     """Most likely completions: (text, truncated, number of tokens) for each prompt.
 
+    They have at most `max_new_tokens`; 0: those of the settings.
     A prompt that is longer than the context gets none: ("", True, 0).
     """
     most, done = model.config.max_seq_len, []
@@ -100,8 +106,9 @@ def greedy(
     mine = shard(order)
     for start in tqdm(range(0, len(mine), 128), note, leave=False, disable=not note):
         part = [prompts[i] for i in mine[start : start + 128]]
+        longest = max_new_tokens or settings.max_new_tokens
         completions = generate(
-            model, part, eos=tokenizer.ends, temperature=0, max_new_tokens=settings.max_new_tokens
+            model, part, eos=tokenizer.ends, temperature=0, max_new_tokens=longest
         )
         done += [(tokenizer.decode_completion(c.ids), c.truncated, len(c.ids)) for c in completions]
     found = dict(zip(order, gather(done)))

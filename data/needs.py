@@ -1,9 +1,10 @@
 """What a question must have for a method, its reward or its teacher, and which questions have it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
-from rubrics import Example, can_check
+from rubrics import TEACHER_CONTEXTS, Example, can_check
+from trainer.settings import Settings
 
 NEEDS: dict[str, tuple[Callable[[Example], bool], str]] = {  # (is it there, the flag that needs it)
     "a rubric": (lambda e: bool(e.rubric), "--rubrics reference"),
@@ -18,23 +19,41 @@ NEEDS: dict[str, tuple[Callable[[Example], bool], str]] = {  # (is it there, the
 }
 
 
+def needs_of(method, context: str | None, settings: Settings) -> dict[str, str]:
+    """What a question of stage II must have, keys of NEEDS, with the flag that asks for each.
+
+    It is for a method (rcsd.Method), and for a teacher that sees `context`, a key of TEACHER_CONTEXTS.
+    """
+    flag, needs = f"--method {settings.method}", {}
+    if method.needs:
+        needs[method.needs] = flag
+    if not method.teacher_context:
+        flag = f"--teacher-context {context}"
+    for name in TEACHER_CONTEXTS.get(context, ()):
+        if name != "rubric":
+            needs["an answer" if name == "answer" else f"a {name}"] = flag
+        elif settings.rubrics not in ("learned", "generic"):
+            needs["a rubric"] = f"--rubrics {settings.rubrics}"
+    return needs
+
+
 def with_needs(
-    examples: list[Example], needs: Iterable[str], path: Path | str, flags: str
+    examples: list[Example], needs: dict[str, str], out: Path, settings: Settings
 ) -> list[Example]:
     """The questions that have all of `needs`, keys of NEEDS; prints how many have not.
 
-    `flags` is what needs it, in words. Raises ValueError if no question has it; then it says what
-    the file has, and what for.
+    Raises ValueError if no question has one of them; then it says what the file has, and what for.
     """
-    for need in needs:
+    path = settings.data or out / "data" / "stage2.jsonl"
+    for need, flag in needs.items():
         kept = [e for e in examples if NEEDS[need][0](e)]
         if not kept:
             counts = {name: sum(map(has, examples)) for name, (has, _) in NEEDS.items()}
             found = [f"{n} have {name} ({NEEDS[name][1]})" for name, n in counts.items() if n]
             has = f"; of {len(examples)} questions {', '.join(found)}" if found else ""
-            raise ValueError(f"{path}: {flags} needs {need}, and no question has one{has}")
+            raise ValueError(f"{path}: {flag} needs {need}, and no question has one{has}")
         if len(kept) < len(examples):
             left_out = f"{len(examples) - len(kept)} of {len(examples)} questions"
-            print(f"{path}: {flags} needs {need}: left out {left_out}, which have none")
+            print(f"{path}: {flag} needs {need}: left out {left_out}, which have none")
         examples = kept
     return examples

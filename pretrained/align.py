@@ -17,10 +17,10 @@ from data.console import exit_code
 from data.split import training_questions
 from data.tokenizer import encode
 from model import generate
+from pretrained.reason_first import with_analyses
 from pretrained.start import load_tokenizer
-from pretrained.tokenizer import ChatTokenizer
 from rcsd import lengths_of_run, method_of, teacher_context_of
-from rubrics import Example, missing, prompt, teacher_prompt
+from rubrics import Example, Sections, missing, prompt, teacher_prompt
 from step import completion_hidden
 from trainer.command_line import settings_from, settings_parser
 from trainer.lengths import what_fits
@@ -41,20 +41,21 @@ def preview(arguments: list[str]) -> None:
     tokenizer, shown = load_tokenizer(out, settings), 0
     for e in training_questions("stage2", out, settings)[:ROWS]:
         shown += 1
-        for side, ids in both_sides(e, tokenizer, settings).items():
+        for side, sections in both_sides(e, settings).items():
+            ids = encode(tokenizer, sections)
             print(f"==== row {shown}, {e.id}: the {side} reads {len(ids)} tokens")
             print(tokenizer.decode(ids))
         if answer := e.solution or e.answer:
             print(f"==== row {shown}, {e.id}: the reference\n{answer}")
 
 
-def both_sides(e: Example, tokenizer: ChatTokenizer, settings: Settings) -> dict[str, list[int]]:
-    """The prompts {"student": ids, "teacher": ids} of a question; no teacher without its context."""
+def both_sides(e: Example, settings: Settings) -> dict[str, Sections]:
+    """The prompts of a question, {"student", "teacher"}; no teacher without what it should see."""
     context = teacher_context_of(settings) or "rubric"
     sides = {"student": prompt(e.question)}
     if not missing(e, context, e.rubric):
         sides["teacher"] = teacher_prompt(e, context, e.rubric)
-    return {side: encode(tokenizer, sections) for side, sections in sides.items()}
+    return sides
 
 
 def align(out: Path, settings: Settings) -> None:
@@ -64,19 +65,25 @@ def align(out: Path, settings: Settings) -> None:
     """
     method_of(settings)
     print(what_fits(lengths_of_run("stage1", out, settings), settings))
-    tokenizer, room = load_tokenizer(out, settings), settings.prompt_room()
+    tokenizer = load_tokenizer(out, settings)
+    longest = settings.prompt_room() - settings.reason_first  # of a prompt
+
+    def fits(sides: dict[str, Sections]) -> bool:
+        return len(sides) == 2 and all(len(encode(tokenizer, s)) <= longest for s in sides.values())
+
     asked = training_questions("stage2", out, settings)
-    pairs = (both_sides(e, tokenizer, settings) for e in asked)
-    fitting = (p for p in pairs if len(p) == 2 and max(map(len, p.values())) <= room)
-    found = next(fitting, None)
-    if not found:
+    sides = next(filter(fits, (both_sides(e, settings) for e in asked)), None)
+    if not sides:
         raise ValueError(
             f"{settings.data or out}: no question with what the teacher sees leaves room for an answer in "
             f"--max-seq-len {settings.max_seq_len}"
         )
+    model = load_base(out, settings, device_of(settings))[0].eval()
+    if settings.reason_first:
+        (sides["teacher"],) = with_analyses(model, tokenizer, [sides["teacher"]], settings)
+    found = {side: encode(tokenizer, sections) for side, sections in sides.items()}
     for side, ids in found.items():
         print(f"==== the {side} reads {len(ids)} tokens\n{tokenizer.decode(ids)}\n{ids}")
-    model = load_base(out, settings, device_of(settings))[0].eval()
     (completion,) = generate(
         model,
         [found["student"]],

@@ -11,6 +11,14 @@ _SAID = {  # a section in words
     "answer": "The correct answer is: {}",
     "solution": "A worked solution:\n{}",
     "hint": "{}",
+    "analyse": (
+        "Do not answer yet. Say in a few sentences what a right answer must have, which result it "
+        "reaches, and which mistakes to avoid."
+    ),
+    "analysis": (
+        "Your analysis:\n{}\n\nNow answer the question as if you had read nothing else, without a "
+        "word about criteria or this analysis."
+    ),
     "solve": 'Solve it step by step. End with a line "Answer: " and the result.',
     "write_rubric": (
         "Write a rubric for answers to this question: 3 to 7 criteria, one a line, each a weight, "

@@ -20,9 +20,20 @@ from data.split import held_out_questions
 from data.tokenizer import encode
 from fused_loss import distillation_loss
 from model import GPT
+from pretrained.reason_first import with_analyses
 from pretrained.start import load_tokenizer
+from rcsd import teacher_context_of
 from report.panels import mentions_rubric
-from rubrics import TEACHER_CONTEXTS, Example, can_check, form_of, is_right, missing, teacher_prompt
+from rubrics import (
+    TEACHER_CONTEXTS,
+    Example,
+    Sections,
+    can_check,
+    form_of,
+    is_right,
+    missing,
+    teacher_prompt,
+)
 from step import completion_hidden, greedy, write_rubrics
 from trainer.checkpoints import load_model
 from trainer.processes import device_of
@@ -44,9 +55,11 @@ class Contender:
     def __init__(self, model: GPT, tokenizer, settings: Settings, context: str = "nothing"):
         self.model, self.tokenizer, self.settings = model, tokenizer, settings
         self.context = context
+        self.analysed: dict[str, Sections] = {}
+        """Prompts by question id that hold an analysis (--reason-first)."""
 
-    def sections(self, e: Example) -> list[tuple[str, str]]:
-        return teacher_prompt(e, self.context, e.rubric)
+    def sections(self, e: Example) -> Sections:
+        return self.analysed.get(e.id) or teacher_prompt(e, self.context, e.rubric)
 
     def prompt_ids(self, e: Example) -> list[int]:
         return encode(self.tokenizer, self.sections(e))
@@ -116,6 +129,14 @@ def evaluate_own(out: Path, settings: Settings) -> dict:
         teacher = Contender(base, tokenizer, settings, context)
         if context != "nothing" and any(teacher.can_read(e) for e in examples):
             contenders[f"teacher, {context}"] = teacher
+    trained = contenders.get(f"teacher, {teacher_context_of(settings)}")
+    if settings.reason_first and trained:
+        mine = [e for e in examples if trained.can_read(e)]
+        prompts = [trained.sections(e) for e in mine]
+        teacher = Contender(base, tokenizer, settings, trained.context)
+        prompts = with_analyses(base, tokenizer, prompts, settings)
+        teacher.analysed = {e.id: sections for e, sections in zip(mine, prompts)}
+        contenders[f"teacher, {trained.context}, reason first"] = teacher
     contenders["student"] = Contender(
         load_model(out / "stage2.pt", device).eval(), tokenizer, settings
     )

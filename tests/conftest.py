@@ -39,6 +39,14 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def mine(tmp_path_factory):
+    """(model folder, data file): a random Qwen3 with a chat tokenizer, and questions with rubrics."""
+    from own_model import make_mine
+
+    return make_mine(tmp_path_factory.mktemp("mine"))
+
+
+@pytest.fixture(scope="session")
 def many():
     """Problems of every kind with the example made from each."""
     return list(draws(6000))

@@ -3,61 +3,24 @@
 import json
 import re
 
-import numpy
 import pytest
 import torch
 
-import evaluate
 import rcsd
 from data import load as load_file
 from data.split import training_questions
-from pretrained import align, save
+from own_model import FLAGS, run
+from pretrained import save
 from pretrained.tokenizer import ChatTokenizer
 from pretrained.weights import load_pretrained
-from pretrained_numbers.make import MODELS, weights
 from rubrics import prompt
-from test_pretrained_tokenizer import write_tokenizer
-from test_pretrained_weights import NUMBERS, write_safetensors
 from tiny import flags as tiny_flags
 from trainer.checkpoints import load, load_model
 from trainer.lengths import LengthCheck, what_fits
 from trainer.settings import Settings
 
-FLAGS = ["--max-seq-len", "900", "--max-new-tokens", "12", "--batch", "4", "--group-size", "2"]
 WARMED_UP = dict(base_rows=60, base_steps=1, stage1_questions=4, stage2_questions=4)
 WARMED_UP |= dict(test_questions=4, exposure_count=4, vocab_size=300, rubrics="reference")
-FLAGS += ["--stage1-steps", "2", "--stage2-steps", "2", "--held-out", "0.25", "--device", "cpu"]
-
-
-@pytest.fixture(scope="module")
-def mine(tmp_path_factory):
-    """(model folder, data file): a random Qwen3 with a chat tokenizer, and questions with rubrics."""
-    folder = tmp_path_factory.mktemp("mine")
-    size = ChatTokenizer(write_tokenizer(folder)).vocab_size
-    shapes = json.loads(json.dumps(NUMBERS["models"]["qwen3"]["shapes"]))
-    shapes["model.embed_tokens.weight"][0] = size + 5  # spare rows, as in Qwen3
-    tensors = weights(shapes)
-    tensors["model.embed_tokens.weight"][size:] = numpy.float32(50)  # they would win every draw
-    write_safetensors(folder / "model.safetensors", tensors)
-    config = MODELS["qwen3"] | {"vocab_size": size + 5, "max_position_embeddings": 4096}
-    (folder / "config.json").write_text(json.dumps(config))
-    rows = []
-    for i in range(24):
-        rubric = [{"description": f"Essential: says {i}", "weight": 5}]
-        rubric.append({"description": "Pitfall: says no", "weight": -1})
-        rows.append({"question": f"What is {i} + 1?", "answer": f"{i + 1}", "rubric": rubric})
-    data = folder / "rows.jsonl"
-    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    return folder, data
-
-
-def run(mine, out, command, *more):
-    argv = ["--model", str(mine[0]), "--data", str(mine[1]), "--out", str(out), *FLAGS, *more]
-    if command == "evaluate":
-        return evaluate.main(argv)
-    if command == "align":
-        return align.main(argv)
-    return rcsd.main([command, *argv])
 
 
 def test_both_stages_and_the_yardsticks_run_on_ones_own_questions(mine, tmp_path, capsys):

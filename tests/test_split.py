@@ -1,6 +1,7 @@
 """Which questions train, validate and test; what a right choice and a valid rubric are."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -127,13 +128,14 @@ def test_a_choice_whose_text_opens_like_a_label(choices, key, right, wrong, tmp_
 
 def test_questions_that_lack_what_is_needed_are_left_out_and_counted(capsys):
     some = [Example("1", "a", "4 N"), Example("2", "b", "so"), Example("3", "c", solution="x")]
-    assert with_needs(some, ["an answer to check"], "f", "--method grpo") == some[:1]
+    settings = Settings(data="f.jsonl")
+    assert with_needs(some, {"an answer to check": "--method grpo"}, Path(), settings) == some[:1]
     assert "left out 2 of 3 questions" in capsys.readouterr().out
-    assert with_needs(some, [], "f", "") == some and not capsys.readouterr().out
+    assert with_needs(some, {}, Path(), settings) == some and not capsys.readouterr().out
     with pytest.raises(ValueError) as error:
-        with_needs(some[1:], ["a solution", "an answer"], "f.jsonl", "--method x")
+        with_needs(some[1:], {"a solution": "--method opsd", "an answer": "--x"}, Path(), settings)
     assert str(error.value) == (
-        "f.jsonl: --method x needs an answer, and no question has one; "
+        "f.jsonl: --x needs an answer, and no question has one; "
         "of 1 questions 1 have a solution (--method sft)"
     )
 

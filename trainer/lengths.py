@@ -19,6 +19,7 @@ from rubrics import (
     Example,
     Rubric,
     Sections,
+    behind_analysis,
     missing,
     prompt,
     teacher_prompt,
@@ -68,19 +69,23 @@ def question_lengths(
     teacher: Prompt | None = None,
     writes: Callable[[Example], str] | None = None,
     on_policy: bool = True,
+    analysis: int = 0,
 ) -> list[LengthCheck]:
     """The checks of questions; num_tokens[i] is that of examples[i].
 
     `writes` gives the completion that a student is to write. With on_policy=False it is not written
-    but read, behind the prompt.
+    but read, behind the prompt. `analysis` are the tokens that the teacher may write before it scores.
     """
 
-    def prompts(make: Prompt) -> list[int]:
-        return [len(encode(tokenizer, make(e))) for e in examples]
+    def prompts(make: Prompt, more: int = 0) -> list[int]:
+        made = [make(e) for e in examples]
+        if more:
+            made = [sections and behind_analysis(sections, "") for sections in made]
+        return [len(encode(tokenizer, sections)) + more if sections else 0 for sections in made]
 
     checks = [LengthCheck(dataset, "student", "prompt", prompts(student))]
     if teacher:
-        checks.append(LengthCheck(dataset, "teacher", "prompt", prompts(teacher)))
+        checks.append(LengthCheck(dataset, "teacher", "prompt", prompts(teacher, analysis)))
     if writes:
         written = [len(tokenizer.encode(writes(e))) for e in examples]
         if on_policy:
@@ -151,6 +156,7 @@ def lengths_from(
         with_reference if teacher_context else None,
         lambda e: e.solution,
         on_policy,
+        settings.reason_first,
     )
     return checks + measure_lengths(out, tokenizer, settings)
 
@@ -226,8 +232,9 @@ def drop_too_long(
     stage, out: Path, examples: list[Example], tokenizer: Tokenizer, settings: Settings
 ) -> list[Example]:
     """The examples of a stage (rcsd.Stage) whose prompts and, off policy, solutions fit."""
-    prompts, on_policy = (stage.student_prompt, stage.teacher_prompt), stage.method.on_policy
-    checks = question_lengths(stage.name, examples, tokenizer, *prompts, stage.reference, on_policy)
+    prompts, written = (stage.student_prompt, stage.teacher_prompt), stage.method.on_policy
+    more = (stage.reference, written, stage.analysis)
+    checks = question_lengths(stage.name, examples, tokenizer, *prompts, *more)
     return keep_fitting(examples, checks, tokenizer, settings, out)
 
 

@@ -29,7 +29,7 @@ MOST = MOST_DATA | {
     **dict.fromkeys(("stage1_limit", "stage2_limit", "save_seconds"), 1_000_000_000),
     **dict.fromkeys(("lora_rank", "lora_alpha"), 10_000),
     **dict.fromkeys(("lr", "base_lr", "temperature", "clip", "clip_eps"), 1_000_000),
-    **dict.fromkeys(("max_new_tokens", "updates_per_batch"), 1_000_000),
+    **dict.fromkeys(("max_new_tokens", "reason_first", "updates_per_batch"), 1_000_000),
 }
 MOST_PARAMETERS = 4_000_000_000
 SHARES = (
@@ -105,6 +105,9 @@ class Settings:
     group_size: int = setting(8, "stage2", "samples of a question, for methods with a reward")
     clip_eps: float = setting(0.2, "stage2", "the policy gradient's ratio stays within 1 ± this")
     teacher_context: str = setting("rubric", "stage2", "what the teacher sees", CONTEXTS)
+    reason_first: int = setting(
+        0, "stage2", "the teacher writes an analysis of at most N tokens before it scores; 0: none"
+    )
     rubrics: str = setting("learned", "stage2", "which rubrics teach", RUBRICS)
     rubric_rate: float = setting(1.0, "stage2", "share that noisy, reduced or shuffled changes")
     corrupted: float = setting(0.0, "stage2", "share of the solutions with a wrong step")
@@ -150,6 +153,11 @@ class Settings:
                 raise ValueError(f"{flag}: expected a number from {least} to {most:,}, got {value}")
         if self.lora_rank and not self.model:
             raise ValueError(f"--lora-rank {self.lora_rank}: expected --model with it")
+        if self.reason_first and not self.model:
+            raise ValueError(
+                f"--reason-first {self.reason_first}: expected --model with it; the small base has "
+                "never read an analysis"
+            )
         if self.temperature < 0.01:
             raise ValueError(
                 f"--temperature: expected at least 0.01, as logits are divided by it, "

@@ -214,6 +214,13 @@ def _criterion(item, is_native: bool, notes: Counter) -> Criterion | None:
         "criterion", item.get("description"), item.get("criterion"), item.get("rubric_item")
     )
     text = " ".join(text.split())
+    tags = item.get("tags")
+    if isinstance(tags, dict) and tags.get("verifier") == "rule":
+        text = _with_parameters(text, tags.get("parameters"))
+        if not text:
+            notes["criteria left out, for a rule whose parameters are missing"] += 1
+            return None
+        notes["criteria for a rule, read with its parameters"] += 1
     category = ""
     prefix = _PREFIX.match(text)
     if prefix:
@@ -236,6 +243,29 @@ def _criterion(item, is_native: bool, notes: Counter) -> Criterion | None:
         return Criterion(title, f"{category}: {text}", weight, check)
     except (TypeError, ValueError, OverflowError):
         raise Odd("a criterion's weight or check is not valid") from None
+
+
+def _with_parameters(text: str, parameters) -> str:
+    """A criterion that RubricHub checks by a rule, for a reader: "paragraphs (number 2)".
+
+    Its text may be no more than the rule's name: without parameters that is "", a sentence stays.
+    """
+    if isinstance(parameters, str) and parameters.strip():
+        try:
+            parameters = json.loads(parameters)
+        except ValueError:
+            parameters = {"": parameters.strip()}
+    said = []
+    for name, value in parameters.items() if isinstance(parameters, dict) else ():
+        if value in (None, "", [], {}):  # a file has the names of all its rules' parameters
+            continue
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        said.append(f"{name.replace('_', ' ')} {' '.join(shown.split())}".strip())
+    if said:
+        return f"{text} ({', '.join(said)})".strip()
+    return text if " " in text else ""
 
 
 def _rubric_json(text: str, notes: Counter) -> list:

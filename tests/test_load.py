@@ -54,6 +54,36 @@ def test_rubrichub_rl(tmp_path):
     assert load_one(tmp_path, row)[0].answer == "Ohm's"
 
 
+@pytest.mark.parametrize(
+    "text, parameters, expected",
+    [
+        ("paragraphs:number", {"num_paragraphs": 2.0, "keyword": None},
+         "paragraphs:number (num paragraphs 2)"),
+        ("Names these.", {"keywords": ["ice", "steam"], "relation": "at least", "letter": ""},
+         'Names these. (keywords ["ice", "steam"], relation at least)'),
+        ("The answer is right", '{"answer": "42"}', "The answer is right (answer 42)"),
+        ("length:words", "at most 100", "length:words (at most 100)"),
+        ("Has no comma in it.", None, "Has no comma in it."),
+        ("punctuation:no_comma", {}, None),
+        ("paragraphs:number", {"num_paragraphs": None}, None),
+        ("paragraphs:number", 7, None),
+    ],
+)  # fmt: skip
+def test_a_criterion_for_a_rule_is_read_with_its_parameters(tmp_path, text, parameters, expected):
+    tags = {"function": "x", "verifier": "rule", "parameters": parameters}
+    rubrics = [
+        {"criterion": text, "points": 10, "tags": tags},
+        {"criterion": "Is so.", "points": 1},
+    ]
+    row = {"prompt": "Which?", "reward_model": {"ground_truth": "", "rubrics": rubrics}}
+    example, report = load_one(tmp_path, row)
+    said = [c.description for c in example.rubric.criteria]
+    kept = [f"Essential: {expected}"] if expected else []
+    assert said == [*kept, "Important: Is so."]
+    counted = [n for what, n in report.notes.items() if "for a rule" in what]
+    assert counted == [1] and any("left out" in what for what in report.notes) == (not expected)
+
+
 def test_rubrichub_sft(tmp_path):
     row = {
         "source": "x",

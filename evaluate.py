@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from base import check_data, count_parameters, load_base
-from data.console import exit_code, file_path
+from data.console import exit_code, file_path, number_flag
 from data.files import digest
 from data.grammar import correct
 from data.reading import write_json
@@ -27,8 +27,10 @@ from data.split import held_out_questions
 from data.tokenizer import Tokenizer, encode
 from model import GPT
 from pretrained.start import load_tokenizer, start_inputs
-from pretrained.write import report_own
+from pretrained.write import own_table, report_own
+from pretrained.yardsticks import own_table_parts
 from report.curves import spread
+from report.pass_at import add_pass_at
 from report.results import read_results
 from report.write import explain_one, write_report
 from rubrics import Example, Rubric, grade, key_relations, prompt, usable_rubric
@@ -288,6 +290,21 @@ def results_of(out: Path, settings: Settings) -> dict:
     return read_results(path)
 
 
+def pass_at_table(out: Path, settings: Settings, results: dict, k: int) -> str:
+    """pass@1, pass@k and different answers of base and student in each group, also in pass_at.json."""
+    answers = {name: [dict(r) for r in results["answers"][name]] for name in ("base", "student")}
+    add_pass_at(answers, test_questions(out), out, settings, k)
+    names, lines = ("id", "group", "pass_1", "pass_k", "distinct"), []
+    for name, rows in answers.items():
+        answers[name] = [{field: row[field] for field in names if field in row} for row in rows]
+    for group in GROUPS:
+        mine = {name: [r for r in rows if r["group"] == group] for name, rows in answers.items()}
+        lines.append(own_table(own_table_parts(mine, group, k)))
+    if rank_and_size()[0] == 0:
+        write_json(out / "pass_at.json", {"k": k, "answers": answers})
+    return "\n".join(lines)
+
+
 def print_runs(runs: list[dict]) -> None:
     """A line a run: its seed, its size, its machine, and the minutes of its stages."""
     for run in runs:
@@ -323,9 +340,24 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="for explain: colours although the output is no terminal",
     )
+    parser.add_argument(
+        "--pass-at",
+        type=number_flag(int, 1, 1000),
+        default=0,
+        metavar="K",
+        help="also sample: is one of K answers right, and how many of them differ",
+    )
+    parser.add_argument(
+        "--judge",
+        action="store_true",
+        help="with --data: also the rubric score by the base model as judge of each criterion",
+    )
     args = parser.parse_args(arguments)
     if not args.command and (args.question or args.rubric or args.color):
         parser.error("--question, --rubric and --color go with the command explain")
+
+    if (args.command or args.summary) and (args.pass_at or args.judge):
+        parser.error("--pass-at and --judge go with the table of one run")
 
     def action() -> None:
         out, settings = settings_from(args)
@@ -343,12 +375,16 @@ def main(arguments: list[str] | None = None) -> int:
                 explain_one(out, settings, args.question, args.rubric, args.color)
                 return
             settings = with_run_settings(out, settings)
+            if args.judge and not (settings.data and settings.model):
+                raise ValueError("--judge: expected a run with --model and --data")
             if settings.data:
-                report_own(out, settings, inputs_of(out, settings))
+                report_own(out, settings, inputs_of(out, settings), args.pass_at, args.judge)
                 return
             results = results_of(out, settings)
             print(table([results]))
             print_runs([results])
+            if args.pass_at:
+                print(pass_at_table(out, settings, results, args.pass_at))
             settings = replace(settings, **results["settings"])
             write_report(out, [out], [results], table_parts([results]), settings)
 

@@ -222,6 +222,12 @@ def behind_analysis(teacher: Sections, analysis: str) -> Sections:
     return [*teacher[:-1], ("analysis", analysis), *teacher[-1:]]
 
 
+def judge_prompt(question: str, answer: str, criterion: Criterion) -> Sections:
+    """Ask a judge whether an answer does what one criterion asks, yes or no."""
+    line = Rubric((criterion,)).text()
+    return [("question", question), ("reply", answer), ("criterion", line), ("judge", "")]
+
+
 # ------------------------------------------------------------------------- parsing a sampled rubric
 _LINE = re.compile(rf"(-?\d+(?:\.\d+)?) (({'|'.join(CATEGORIES)}): \S.*)")
 

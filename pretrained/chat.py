@@ -19,6 +19,12 @@ _SAID = {  # a section in words
         "Your analysis:\n{}\n\nNow answer the question as if you had read nothing else, without a "
         "word about criteria or this analysis."
     ),
+    "reply": "An answer to it:\n{}",
+    "criterion": "A criterion for answers (weight, kind, what is asked):\n{}",
+    "judge": (
+        "Does the answer do what the criterion asks? A pitfall has to be avoided. Reply with one "
+        "word, Yes or No."
+    ),
     "solve": 'Solve it step by step. End with a line "Answer: " and the result.',
     "write_rubric": (
         "Write a rubric for answers to this question: 3 to 7 criteria, one a line, each a weight, "

@@ -86,6 +86,7 @@ class ChatTokenizer:
         A prompt that shows more than the question is a teacher's.
         """
         thinks = self.teacher_thinks if len(sections) > 2 else self.student_thinks
+        thinks = thinks and sections[-1][0] != "judge"  # a judge's next token is its verdict
         ids = []
         for is_special, text in self.form.pieces(chat(sections)):
             ids += [self.added[text]] if is_special else self.encode(text)

@@ -4,9 +4,11 @@ from pathlib import Path
 
 from data.reading import is_dict, is_text, read_json, write_json
 from data.split import held_out_questions
+from pretrained.judge import add_judgements
 from pretrained.yardsticks import evaluate_own, own_table_parts
 from report import explain, panels
 from report.curves import curves
+from report.pass_at import add_pass_at
 from report.write import write_page
 from rubrics import Example
 from trainer.loop import read_log
@@ -22,17 +24,31 @@ WANTED = {
 }
 
 
-def report_own(out: Path, settings: Settings, inputs: dict[str, str]) -> None:
-    """Measure a finished run on its held-out questions, print the table, write the report."""
+def report_own(
+    out: Path, settings: Settings, inputs: dict[str, str], k: int = 0, judged: bool = False
+) -> None:
+    """Measure a finished run on its held-out questions, print the table, write the report.
+
+    On request also pass@k (k = 0: no), and the rubric score by the base as judge.
+    """
     path = out / "results_own.json"
     results = read_json(path, WANTED) if path.exists() else {}
     wait_for_all()  # with several processes: all must have looked before the first writes
+    before = dict(results)
     if results.get("inputs") != inputs:
         results = evaluate_own(out, settings) | {"inputs": inputs}
         results["seconds"] = seconds(out)
-        if rank_and_size()[0] == 0:
-            write_json(path, results, indent=1)
-    parts = own_table_parts(results)
+    examples = held_out_questions(settings)
+    if k and results.get("pass_at") != k:
+        add_pass_at(results["answers"], examples, out, settings, k)
+        results["pass_at"] = k
+    if judged and not results.get("judged"):
+        add_judgements(results["answers"], examples, out, settings)
+        results["judged"] = True
+    if results != before and rank_and_size()[0] == 0:
+        write_json(path, results, indent=1)
+    questions = f"{results['held_out']} held-out questions"
+    parts = own_table_parts(results["answers"], questions, results.get("pass_at", 0))
     print(own_table(parts))
     report = {"runs": [panels.facts(results)], "table": parts, "curves": curves([out])}
     report |= sections(out, settings)

@@ -8,6 +8,8 @@ Only what the rows allow is measured, each with its count:
                  greedy answers, nats a token
     mentions     answers that name the rubric: what a teacher may leak into a student
     valid        rubrics that parse, by the form of the reference rubrics
+
+On request pass@k and different answers (report/pass_at.py), and the base as a judge (judge.py).
 """
 
 import platform
@@ -39,14 +41,19 @@ from trainer.checkpoints import load_model
 from trainer.processes import device_of
 from trainer.settings import Settings
 
-MEASURES = {  # measure -> (its row in the table, whether it is a share)
-    "right": ("right answers, %", True),
-    "mentions": ("answers that mention the rubric, %", True),
-    "truncated": ("cut at --max-new-tokens, %", True),
-    "valid": ("valid rubrics, %", True),
-    "likelihood": ("reference: -log p, nats a token", False),
-    "divergence": ("divergence from the teacher, nats a token", False),
+MEASURES = {  # measure -> (its row, its part of the table)
+    "right": ("right answers, %", "%"),
+    "pass_1": ("pass@1 of samples, %", "%"),
+    "pass_k": ("pass@{k} of samples, %", "%"),
+    "judged": ("rubric score, the base as judge, %", "%"),
+    "mentions": ("answers that mention the rubric, %", "%"),
+    "truncated": ("cut at --max-new-tokens, %", "%"),
+    "valid": ("valid rubrics, %", "%"),
+    "likelihood": ("reference: -log p, nats a token", "nats"),
+    "divergence": ("divergence from the teacher, nats a token", "nats"),
+    "distinct": ("different ones of {k} sampled answers", "answers"),
 }
+DECIMALS = {"%": 1, "nats": 3, "answers": 2}
 
 
 class Contender:
@@ -183,29 +190,27 @@ def paired(after: dict[str, float], before: dict[str, float]) -> tuple[float, fl
     return mean, 1.96 * (variance / n) ** 0.5, n
 
 
-def own_table_parts(results: dict) -> list[dict]:
-    """The table as evaluate.table_parts has it: shares in percent, then nats."""
-    answers = results["answers"]
-    columns = [*answers, "student - base"]
+def own_table_parts(answers: dict[str, list[dict]], questions: str, k: int = 0) -> list[dict]:
+    """The table as evaluate.table_parts has it, a part for each unit.
 
-    def part(title: str, is_share: bool, scale: float, decimals: int) -> dict:
-        rows = []
-        for measure, (label, share) in MEASURES.items():
-            if share != is_share:
-                continue
+    `answers` are the rows of base, student and others; `questions` says in words which they are of;
+    k is that of pass@k.
+    """
+    columns, parts = [*answers, "student - base"], []
+    for unit, decimals in DECIMALS.items():
+        rows, scale = [], 100 if unit == "%" else 1
+        for measure, (label, its_unit) in MEASURES.items():
             values = {name: values_of(rows_, measure) for name, rows_ in answers.items()}
-            cells = [cell(list(v.values()), scale) for v in values.values()]
-            n = len(values["base"])
-            if values["student"] and n:
+            if its_unit == unit and values["student"] and values["base"]:
+                cells = [cell(list(v.values()), scale) for v in values.values()]
                 change, half, _ = paired(values["student"], values["base"])
                 cells.append([scale * change, scale * half])
-                rows.append({"label": label, "n": n, "cells": cells})
-        title = f"{title}, {results['held_out']} held-out questions"
-        part = {"title": title, "columns": columns, "counted": True, "rows": rows}
-        return part | {"decimals": decimals}
-
-    parts = [part("in %", True, 100, 1), part("in nats", False, 1, 3)]
-    return [part for part in parts if part["rows"]]
+                n = len(values["base"])
+                rows.append({"label": label.format(k=k), "n": n, "cells": cells})
+        part = {"title": f"in {unit}, {questions}", "columns": columns, "counted": True}
+        if rows:
+            parts.append(part | {"rows": rows, "decimals": decimals})
+    return parts
 
 
 def cell(values: list[float], scale: float) -> list:

@@ -47,6 +47,17 @@ def mine(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def own_run(mine, tmp_path_factory):
+    """Both stages on one's own model and questions, evaluated. Tests only read it, or copy it."""
+    from own_model import run
+
+    out = tmp_path_factory.mktemp("own")
+    for command in ("data", "base", "stage1", "stage2", "evaluate"):
+        assert run(mine, out, command, "--rubrics", "reference") == 0
+    return out
+
+
+@pytest.fixture(scope="session")
 def many():
     """Problems of every kind with the example made from each."""
     return list(draws(6000))

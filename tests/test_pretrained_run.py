@@ -23,21 +23,17 @@ WARMED_UP = dict(base_rows=60, base_steps=1, stage1_questions=4, stage2_question
 WARMED_UP |= dict(test_questions=4, exposure_count=4, vocab_size=300, rubrics="reference")
 
 
-def test_both_stages_and_the_yardsticks_run_on_ones_own_questions(mine, tmp_path, capsys):
-    more = ["--rubrics", "reference"]
-    for command in ("data", "base", "stage1", "stage2", "evaluate"):
-        assert run(mine, tmp_path, command, *more) == 0, capsys.readouterr().err
-    said = capsys.readouterr().out
-    assert "right answers, %" in said and "held-out questions" in said
-    results = json.loads((tmp_path / "results_own.json").read_text("utf-8"))
+def test_both_stages_and_the_yardsticks_run_on_ones_own_questions(own_run):
+    results = json.loads((own_run / "results_own.json").read_text("utf-8"))
     asked = {row["id"] for row in results["answers"]["student"]}
     assert 0 < len(asked) < 24
     teachers = {"teacher, rubric", "teacher, answer", "teacher, rubric+answer"}
     assert {"base", "student"} | teachers == set(results["answers"])
-    page = (tmp_path / "report.html").read_text("utf-8")
+    page = (own_run / "report.html").read_text("utf-8")
     assert "Token by token" in page and "Stage I" in page
+    assert "right answers, %" in page and "held-out questions" in page
     # The same question is never trained on and tested.
-    rubrics = (tmp_path / "rubrics.jsonl").read_text("utf-8").splitlines()
+    rubrics = (own_run / "rubrics.jsonl").read_text("utf-8").splitlines()
     trained = {json.loads(line)["question"] for line in rubrics}
     tested = {f"What is {int(id.rpartition(':')[2]) - 1} + 1?" for id in asked}
     assert trained and not trained & tested

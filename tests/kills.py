@@ -24,6 +24,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parent))  # for python -m tests.kills
 
 import torch
+import torch._dynamo  # what each optimizer imports: here once, not in every fork
 
 import evaluate
 import rcsd

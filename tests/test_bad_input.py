@@ -1,13 +1,12 @@
 """Bad settings, data, checkpoints and disks: one line that names the cause, and exit code 2."""
 
 import json
-import os
-import subprocess
 
 import pytest
 import torch
 
-from tiny import ONE_THREAD, ROOT, command_of, link_inputs, run_script
+import forks
+from tiny import command_of, link_inputs, run_script
 from trainer.checkpoints import load, save
 
 
@@ -103,6 +102,15 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path):
     assert done.returncode == 2 and "file" in done.stderr and "Traceback" not in done.stderr
 
 
+FULL_DISK = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+import rcsd
+sys.exit(rcsd.main(sys.argv[1:]))
+"""
+
+
 def test_a_full_disk_is_named_and_keeps_the_old_checkpoint(finished, tmp_path):
     """A limit on the size of files stands in for a full disk."""
     link_inputs(finished, tmp_path / "out")
@@ -111,21 +119,9 @@ def test_a_full_disk_is_named_and_keeps_the_old_checkpoint(finished, tmp_path):
     stopped = load(tmp_path / "out" / "base.pt") | {"step": 5}
     save(tmp_path / "out" / "base.pt", stopped | {"optimizers": [], "ema": None})
     before = (tmp_path / "out" / "base.pt").read_bytes()
-    code = """
-import resource, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
-import rcsd
-sys.exit(rcsd.main(sys.argv[1:]))
-"""
-    python, _, *arguments = command_of(["base"], tmp_path / "out", "--resume")
-    done = subprocess.run(
-        [python, "-c", code, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=os.environ | ONE_THREAD,
-    )
+    (tmp_path / "full.py").write_text(FULL_DISK)
+    _, *arguments = command_of(["base"], tmp_path / "out", "--resume")
+    done = forks.run([str(tmp_path / "full.py"), *arguments])
     assert len(whole) > 20000 and done.returncode == 2 and "Traceback" not in done.stderr
     assert "base.pt: the disk is full" in done.stderr
     assert (tmp_path / "out" / "base.pt").read_bytes() == before

@@ -3,7 +3,6 @@
 import errno
 import io
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import torch
 
 import evaluate
+import forks
 import rcsd
 from data import console, files, prepare
 from data.console import exit_code
@@ -19,7 +19,7 @@ from exercises import check
 from pages import LINES
 from report import picture
 from study import sweep, tables
-from tiny import FLAGS, ONE_THREAD, ROOT, link_run
+from tiny import FLAGS, ROOT, link_run
 from trainer.checkpoints import save
 
 
@@ -124,12 +124,11 @@ def test_a_folder_of_code_is_no_place_for_results(place, capsys):
 # -------------------------------------------------------------------------------- several processes
 RANKS = """
 import os, sys
-import torch
 import rcsd
 
 def broken(*_):
     if os.environ["RANK"] == "1":
-        raise {error}
+        raise KeyError("a key")
     from trainer.processes import wait_for_all
     wait_for_all()
 
@@ -138,28 +137,13 @@ sys.exit(rcsd.main(["data", "--preset", "smoke", "--device", "cpu", "--out", sys
 """
 
 
-def two_processes(error, out):
-    """Exit code and stderr of rank 0 and of rank 1, in which `error` is raised."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    running = []
-    for rank in "01":
-        environment = os.environ | ONE_THREAD | {"RANK": rank, "WORLD_SIZE": "2"}
-        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": rank}
-        command = [sys.executable, "-c", RANKS.format(error=error), str(out)]
-        running.append(
-            subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
-        )
-    errors = [process.communicate(timeout=120)[1] for process in running]
-    return [(process.returncode, text) for process, text in zip(running, errors)]
-
-
 def test_each_rank_says_its_own_error(tmp_path):
-    (code, other), (own_code, own) = two_processes("KeyError('a key')", tmp_path / "run")
-    assert own_code == 1 and "rcsd.py: rank 1: KeyError: 'a key'" in own and "Traceback" in own
-    assert code == 2 and "rcsd.py: rank 0: another process of this run has ended" in other
-    assert "Traceback" not in other
+    (tmp_path / "ranks.py").write_text(RANKS)
+    other, own = forks.run_ranks([str(tmp_path / "ranks.py"), str(tmp_path / "run")], 2)
+    assert own.returncode == 1 and "Traceback" in own.stderr
+    assert "rcsd.py: rank 1: KeyError: 'a key'" in own.stderr
+    assert other.returncode == 2 and "Traceback" not in other.stderr
+    assert "rcsd.py: rank 0: another process of this run has ended" in other.stderr
 
 
 @pytest.mark.parametrize(

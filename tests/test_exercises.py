@@ -165,20 +165,20 @@ def test_the_digits_and_the_place_of_a_difference():
         assert words in str(error.value)
 
 
-def test_the_command_line():
-    def run(*arguments, script=("-m", "exercises.check")):
-        command = [sys.executable, *script, *arguments]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-
-    for bad in ("99", "five", "-1"):
+def test_the_command_line(capsys):
+    for bad in ("99", "five", "-1", "0"):
         assert check.main([bad]) == 2
-    done = run("0")
-    assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
-    assert "'0'" in done.stderr and "1 to 11" in done.stderr
-    done = run()
-    lines = done.stdout.splitlines()
-    assert done.returncode == 1 and len(lines) == len(ENTRIES) + 1
-    assert lines[-1] == f"0 of {len(ENTRIES)} passed"
+        said = capsys.readouterr()
+        assert said.out == "" and len(said.err.splitlines()) == 1
+        assert f"'{bad}'" in said.err and "1 to 11" in said.err
+    assert check.main([]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(ENTRIES) + 1 and lines[-1] == f"0 of {len(ENTRIES)} passed"
     assert all(line.endswith(": not written yet") for line in lines[:-1])
-    done = run("5", script=("exercises/check.py",))
+
+
+@pytest.mark.parametrize("script", [["exercises/check.py"], ["-m", "exercises.check"]])
+def test_it_runs_as_a_script_and_as_a_module(script):
+    command = [sys.executable, *script, "5"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == "5 token divergence: not written yet\n"

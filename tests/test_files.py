@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import forks
 from data.files import only_run, replacing, write_lines
+from tiny import FLAGS, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -58,12 +59,8 @@ def test_a_folder_is_held_until_its_process_ends_however_it_ends(tmp_path):
 def test_the_second_run_in_a_folder_is_refused_and_changes_nothing(tmp_path, command):
     (tmp_path / "stage1.jsonl").write_text("a log\n")
     with only_run(tmp_path):
-        done = subprocess.run(
-            [sys.executable, *command, "--preset", "smoke", "--out", str(tmp_path)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
+        script, *words = command
+        done = forks.run([str(ROOT / script), *words, "--preset", "smoke", "--out", str(tmp_path)])
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert f"process {os.getpid()} is at work" in done.stderr or "another process" in done.stderr
     assert (tmp_path / "stage1.jsonl").read_text() == "a log\n"
@@ -74,7 +71,7 @@ def test_the_second_run_in_a_folder_is_refused_and_changes_nothing(tmp_path, com
 def test_ending_train_sh_ends_its_child(tmp_path, how):
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     process = subprocess.Popen(
-        ["bash", "train.sh", "smoke", "--out", str(tmp_path), "--base-steps", "100000"],
+        ["bash", "train.sh", "smoke", "--out", str(tmp_path), *FLAGS, "--base-steps", "100000"],
         cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # else bash cannot trap it
     )  # fmt: skip

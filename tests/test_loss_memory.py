@@ -91,8 +91,8 @@ def test_the_chunks_stay_within_their_byte_budget(frozen, dtype):
         (0.0, 0.5, 1.0), (None, 20), CLIPS, (False, True)
     ):
         x, w, y, u = states(
-            500, v=4096, dtype=dtype
-        )  # many chunks: all of nearly the size that the budget allows
+            250, v=4096, dtype=dtype
+        )  # chunks of nearly the size that the budget allows
         inputs = x, w.detach() if frozen else w, y, u
         forward, _, _ = peak(
             inputs,

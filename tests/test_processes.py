@@ -4,24 +4,22 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+import forks
 from tiny import ONE_THREAD, TINY, command_of, link_inputs, read_log, run_script, weights
 from trainer.checkpoints import load
 
 
-def torchrun(command, out, *flags):
-    """The command line of a stage, or of evaluate.py, with two processes."""
-    if command == "evaluate":
-        python, *alike = command_of([], out, *flags, script="evaluate.py")
-    else:
-        python, *alike = command_of([command], out, *flags)
+def torchrun(stage, out, *flags):
+    """The command line of a stage with two processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    return [python, *launcher, *alike]
+    return [sys.executable, *launcher, *command_of([stage], out, *flags)]
 
 
 def alone():
@@ -46,8 +44,8 @@ def test_two_processes_equal_one_to_rounding(finished, tmp_path, stage, inputs, 
     for out in (one, two):
         link_inputs(finished, out, *inputs)
     run_script([stage], one, *flags)
-    done = subprocess.run(torchrun(stage, two, *flags), capture_output=True, text=True, env=alone())
-    assert done.returncode == 0, done.stderr
+    for done in forks.run_ranks(command_of([stage], two, *flags), 2):
+        assert done.returncode == 0, done.stderr
     a, b = weights(one / f"{stage}.pt"), weights(two / f"{stage}.pt")
     start = weights(finished / "base.pt") if stage != "base" else None
     for name in a:
@@ -76,10 +74,9 @@ def test_two_processes_evaluate_as_one(finished, tmp_path):
     for name in ("one", "two"):
         link_inputs(finished, tmp_path / name, *stages)
     run_script([], tmp_path / "one", script="evaluate.py")
-    done = subprocess.run(
-        torchrun("evaluate", tmp_path / "two"), capture_output=True, text=True, env=alone()
-    )
-    assert done.returncode == 0 and done.stdout.count("report:") == 1, done.stderr
+    command = command_of([], tmp_path / "two", script="evaluate.py")
+    for rank, done in enumerate(forks.run_ranks(command, 2)):
+        assert done.returncode == 0 and done.stdout.count("report:") == (rank == 0), done.stderr
     one, two = (
         json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two")
     )
@@ -95,9 +92,10 @@ def test_two_processes_evaluate_as_one(finished, tmp_path):
 def test_a_killed_process_ends_the_run_with_a_message_and_one_process_resumes_it(
     finished, tmp_path
 ):
+    """Started by torchrun itself, which ends the others."""
     out = tmp_path / "killed"
     link_inputs(finished, out)
-    steps = ("--base-steps", "400", "--save-seconds", "0")
+    steps = ("--base-steps", "200", "--save-seconds", "0")
     process = subprocess.Popen(
         torchrun("base", out, *steps),
         stdout=subprocess.PIPE,
@@ -114,7 +112,7 @@ def test_a_killed_process_ends_the_run_with_a_message_and_one_process_resumes_it
         "SIGKILL" in output or "another process of this run has ended" in output
     )
     reached = load(out / "base.pt")["step"]
-    assert 0 < reached < 400
-    run_script(["base"], out, "--resume", "--base-steps", "400")
-    assert load(out / "base.pt")["step"] == 400
-    assert len((out / "base.jsonl").read_text().splitlines()) == 400
+    assert 0 < reached < 200
+    run_script(["base"], out, "--resume", "--base-steps", "200")
+    assert load(out / "base.pt")["step"] == 200
+    assert len((out / "base.jsonl").read_text().splitlines()) == 200

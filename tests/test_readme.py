@@ -1,19 +1,17 @@
 """What README says is run: its commands, its flags, its files, and the method of one's own."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
 
+import forks
 import rcsd
 import step
 from data.load import load_examples
 from data.tokenizer import encode, read_tokenizer
 from rubrics import Rubric
-from tiny import FLAGS, ONE_THREAD, ROOT, TINY, link_run, read_log
+from tiny import FLAGS, ROOT, TINY, link_run, read_log
 from trainer.command_line import settings_parser
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,16 +22,6 @@ COMMANDS = [
     if line.strip()
 ]
 COMMANDS += re.findall(r"`(python (?:rcsd|evaluate)\.py [^`]*)`", README.replace("\n", " "))
-
-
-def call(argv, cwd=ROOT):
-    return subprocess.run(
-        [sys.executable, *map(str, argv)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=os.environ | ONE_THREAD,
-    )
 
 
 def test_it_is_short_and_names_only_what_is_there():
@@ -69,7 +57,7 @@ def test_its_python_commands_run(finished, tmp_path):
         ]
         if argv[1:2] == ["explain"]:
             argv += ["--out", str(here)]
-        done = call(argv + FLAGS)
+        done = forks.run([str(ROOT / argv[0]), *argv[1:], *FLAGS])
         assert done.returncode == 0, (line, done.stderr)
         ran.append(" ".join(shlex.split(line)[1:3]))
     assert {"rcsd.py stage2", "evaluate.py --out", "evaluate.py explain"} <= set(ran), ran
@@ -101,9 +89,8 @@ def test_its_method_of_ones_own_is_the_mean_of_both_divergences(finished, tmp_pa
         "whole": ["--rubrics", "reference"],
     }.items():
         out = tmp_path / name
-        done = call(
-            ["rcsd.py", "stage2", "--from", finished, "--out", out, *FLAGS, *flags], cwd=copy
-        )
+        where = ["--from", str(finished), "--out", str(out)]
+        done = forks.run([str(copy / "rcsd.py"), "stage2", *where, *FLAGS, *flags])
         assert done.returncode == 0, done.stderr
         log = read_log(out / "stage2.jsonl")
         assert len(log) == TINY["stage2_steps"]

@@ -1,16 +1,15 @@
 """What several tests share: a tiny run of the commands, and a tiny model without one."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
+import tempfile
 import time
 from pathlib import Path
 
 import torch
 
+import forks
 from model import GPT, GPTConfig
 from step import Rollout
 from trainer.loop import Loop
@@ -63,19 +62,19 @@ STAGES = ("data", "base", "stage1", "stage2")
 
 
 def command_of(arguments, out, *more, script="rcsd.py"):
-    """The command line that works on the folder `out` with the tiny settings."""
-    return [sys.executable, str(ROOT / script), *arguments, "--out", str(out), *FLAGS, *more]
+    """The command line, behind `python`, that works on the folder `out` with the tiny settings."""
+    return [str(ROOT / script), *arguments, "--out", str(out), *FLAGS, *more]
 
 
 def run_and_kill(command, when):
     """Start a command and kill it as soon as `when()` holds; True if it was still running."""
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | ONE_THREAD
-    )
-    while process.poll() is None and not when():
-        time.sleep(0.001)
-    process.kill()
-    return process.wait() == -signal.SIGKILL
+    with tempfile.TemporaryDirectory() as folder:
+        process = forks.start(command, Path(folder, "output"))
+        while process.is_alive() and not when():
+            time.sleep(0.001)
+        process.kill()
+        process.join()
+    return process.exitcode == -signal.SIGKILL
 
 
 def read_log(path):
@@ -84,12 +83,7 @@ def read_log(path):
 
 
 def run_script(arguments, out, *more, script="rcsd.py", check=True):
-    done = subprocess.run(
-        command_of(arguments, out, *more, script=script),
-        capture_output=True,
-        text=True,
-        env=os.environ | ONE_THREAD,
-    )
+    done = forks.run(command_of(arguments, out, *more, script=script))
     if check:
         assert done.returncode == 0, done.stderr
     return done

@@ -30,6 +30,7 @@ from pretrained.start import load_tokenizer, start_inputs
 from pretrained.write import own_table, report_own
 from pretrained.yardsticks import own_table_parts
 from report.curves import spread
+from report.explain import open_run
 from report.pass_at import add_pass_at
 from report.results import read_results
 from report.write import explain_one, write_report
@@ -293,7 +294,7 @@ def results_of(out: Path, settings: Settings) -> dict:
 def pass_at_table(out: Path, settings: Settings, results: dict, k: int) -> str:
     """pass@1, pass@k and different answers of base and student in each group, also in pass_at.json."""
     answers = {name: [dict(r) for r in results["answers"][name]] for name in ("base", "student")}
-    add_pass_at(answers, test_questions(out), out, settings, k)
+    add_pass_at(answers, test_questions(out), open_run(out, settings), k)
     names, lines = ("id", "group", "pass_1", "pass_k", "distinct"), []
     for name, rows in answers.items():
         answers[name] = [{field: row[field] for field in names if field in row} for row in rows]
@@ -378,7 +379,9 @@ def main(arguments: list[str] | None = None) -> int:
             if args.judge and not (settings.data and settings.model):
                 raise ValueError("--judge: expected a run with --model and --data")
             if settings.data:
-                report_own(out, settings, inputs_of(out, settings), args.pass_at, args.judge)
+                inputs = inputs_of(out, settings)
+                seconds = {stage: seconds_of(out, stage) for stage in stages_of(settings)}
+                report_own(out, settings, inputs, seconds, args.pass_at, args.judge)
                 return
             results = results_of(out, settings)
             print(table([results]))

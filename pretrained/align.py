@@ -3,14 +3,13 @@
     python -m pretrained.align --model DIR --data FILE
 
 Prints who needs how many tokens, the prompts of student and teacher for one question, as text and as
-ids, checks that the same completion ids follow both, and shows the tokens on which the untrained
-model, with and without what the teacher sees, disagrees most.
+ids, says whether a completion begins behind the same ids in both, and shows the tokens on which the
+untrained model, with and without what the teacher sees, disagrees most.
 """
 
 import sys
+from math import exp
 from pathlib import Path
-
-import torch
 
 from base import load_base
 from data.console import exit_code
@@ -20,8 +19,8 @@ from model import generate
 from pretrained.reason_first import with_analyses
 from pretrained.start import load_tokenizer
 from rcsd import lengths_of_run, method_of, teacher_context_of
+from report.explain import Run, hidden, opinions, token_stats
 from rubrics import Example, Sections, missing, prompt, teacher_prompt
-from step import completion_hidden
 from trainer.command_line import settings_from, settings_parser
 from trainer.lengths import what_fits
 from trainer.processes import device_of
@@ -79,41 +78,31 @@ def align(out: Path, settings: Settings) -> None:
             f"--max-seq-len {settings.max_seq_len}"
         )
     model = load_base(out, settings, device_of(settings))[0].eval()
+    run = Run(settings, tokenizer, model, model, model)
     if settings.reason_first:
         (sides["teacher"],) = with_analyses(model, tokenizer, [sides["teacher"]], settings)
-    found = {side: encode(tokenizer, sections) for side, sections in sides.items()}
+    found, ends = {side: encode(tokenizer, sections) for side, sections in sides.items()}, {}
     for side, ids in found.items():
         print(f"==== the {side} reads {len(ids)} tokens\n{tokenizer.decode(ids)}\n{ids}")
-    (completion,) = generate(
-        model,
-        [found["student"]],
-        max_new_tokens=settings.max_new_tokens,
-        eos=tokenizer.ends,
-        temperature=0,
-    )
-    ids = completion.ids
+        ends[side] = ids[len(ids) - ids[::-1].index(tokenizer.eos) :]  # behind the last turn
+    text, longest = tokenizer.decode(ends["student"]), settings.max_new_tokens
+    if ends["student"] == ends["teacher"]:
+        print(f"==== the same completion ids follow both, behind {text!r}")
+    else:
+        print(f"==== the student begins behind {text!r}, the teacher does not (--thinking)")
+    options = dict(max_new_tokens=longest, eos=tokenizer.ends, temperature=0)
+    ids = generate(model, [found["student"]], **options)[0].ids
     print(f"==== the completion: {len(ids)} tokens\n{tokenizer.decode(ids)}")
-    logprobs = {}
-    with torch.no_grad():
-        for side, prompt_ids in found.items():
-            row = prompt_ids + ids
-            assert row[: len(prompt_ids)] == prompt_ids and row[len(prompt_ids) :] == ids
-            hidden = completion_hidden(model, [(prompt_ids, ids)])  # [n, n_embd]
-            logits = (hidden @ model.head_weight.T).float() / settings.temperature  # [n, V]
-            logprobs[side] = logits.log_softmax(-1)
-    p, q = logprobs["teacher"], logprobs["student"]  # [n, V] each
-    divergence = (p.exp() * (p - q)).sum(-1)  # [n], KL(p_T || p_S)
-    print(f"==== the same ids follow both prompts; {divergence.mean():.3f} nats a token on average")
-    print(
-        f"{'token':>6} {'text':16} {'student':>8} {'teacher':>8} {'KL, nats':>9}  teacher expects"
-    )
+    states = {side: hidden(run, model, sections, ids) for side, sections in sides.items()}
+    divergence = token_stats(run, model, states["student"], states["teacher"]).divergence  # [n]
+    print(f"==== divergence: {divergence.mean():.3f} nats a token on average, most at:")
+    student, teacher = (opinions(run, model, states[side], ids) for side in ("student", "teacher"))
+    print(f"{'token':>6} {'text':16} {'student':>8} {'teacher':>8} {'nats':>9}  teacher expects")
     for t in divergence.topk(min(MOST, len(ids))).indices.tolist():
-        text, best = (
-            repr(tokenizer.decode([ids[t]])),
-            repr(tokenizer.decode([p[t].argmax().item()])),
-        )
-        chances = f"{q[t, ids[t]].exp():8.3f} {p[t, ids[t]].exp():8.3f} {divergence[t]:9.3f}"
-        print(f"{t:6} {text:16} {chances}  {best}")
+        chances = f"{exp(student[t]['logprob']):8.3f} {exp(teacher[t]['logprob']):8.3f}"
+        best = teacher[t]["top"][0][0]
+        text = repr(tokenizer.decode([ids[t]]))
+        print(f"{t:6} {text:16} {chances} {divergence[t]:9.3f}  {best!r}")
 
 
 def main(arguments: list[str] | None = None) -> int:

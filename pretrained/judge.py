@@ -4,18 +4,14 @@ A model of a few billion parameters at most is a rough judge. It judges all alik
 between two contenders says more than a score.
 """
 
-from pathlib import Path
-
 import torch
 
-from base import load_base
 from data.tokenizer import encode
 from model import GPT, batch_by_tokens
-from pretrained.start import load_tokenizer
 from pretrained.tokenizer import ChatTokenizer
+from report.explain import Run
 from rubrics import Example, judge_prompt
 from step import completion_hidden
-from trainer.processes import device_of
 from trainer.settings import Settings
 
 
@@ -39,18 +35,15 @@ def judge(
     return found
 
 
-def add_judgements(
-    answers: dict[str, list[dict]], examples: list[Example], out: Path, settings: Settings
-) -> None:
+def add_judgements(answers: dict[str, list[dict]], examples: list[Example], run: Run) -> None:
     """Add to all rows, {"id", "text", ...}, the verdicts and the rubric's expected score.
 
     A pitfall's verdict says that it is avoided, so the score is sum of |w| p / sum of |w|.
     """
-    tokenizer, with_rubric = load_tokenizer(out, settings), {e.id: e for e in examples if e.rubric}
-    model = load_base(out, settings, device_of(settings))[0].eval()
+    with_rubric = {e.id: e for e in examples if e.rubric}
     for row in (row for rows in answers.values() for row in rows if row["id"] in with_rubric):
         e = with_rubric[row["id"]]
-        row["verdicts"] = judge(model, tokenizer, e, row["text"], settings)
+        row["verdicts"] = judge(run.base, run.tokenizer, e, row["text"], run.settings)
         if row["verdicts"]:
             weights = [abs(c.weight) for c in e.rubric.criteria]
             earned = sum(w * p for w, p in zip(weights, row["verdicts"]))

@@ -89,6 +89,8 @@ def read_config(folder: Path, max_seq_len: int) -> GPTConfig:
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}  # newer, older files
     config.setdefault("rope_theta", rope.get("rope_theta", 10_000.0))
     width, heads = field("hidden_size"), field("num_attention_heads")
+    if config.get("head_dim") is None:
+        config["head_dim"] = width // heads
     longest = field("max_position_embeddings", default=max_seq_len)
     if max_seq_len > longest:
         raise ValueError(f"--max-seq-len {max_seq_len}: {path} allows {longest} positions")
@@ -99,9 +101,7 @@ def read_config(folder: Path, max_seq_len: int) -> GPTConfig:
             n_layer=field("num_hidden_layers"),
             n_head=heads,
             n_kv_head=field("num_key_value_heads", default=heads),
-            head_dim=field("head_dim", default=width // heads)
-            if config.get("head_dim") is not None
-            else width // heads,
+            head_dim=field("head_dim"),
             n_embd=width,
             mlp_width=field("intermediate_size"),
             rope_theta=field("rope_theta", float),
@@ -151,11 +151,8 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     tensors, end = {}, 0
     for name, entry in entries:
         try:
-            dtype, shape, (first, last) = (
-                DTYPES[entry["dtype"]],
-                entry["shape"],
-                entry["data_offsets"],
-            )
+            dtype, shape = DTYPES[entry["dtype"]], entry["shape"]
+            first, last = entry["data_offsets"]
             size = math.prod(shape) * dtype.itemsize
             fits = first == end and last - first == size and start + last <= len(data)
         except (KeyError, TypeError, ValueError):
@@ -198,12 +195,8 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def folder_digest(folder: Path) -> str:
     """16 hex digits for what a folder's model is: its config, tokenizer and weights."""
-    names = [
-        folder / "config.json",
-        folder / "tokenizer.json",
-        *sorted(folder.glob("*.safetensors")),
-    ]
-    return digest(digest(path) for path in names)
+    names = [folder / "config.json", folder / "tokenizer.json"]
+    return digest(digest(path) for path in [*names, *sorted(folder.glob("*.safetensors"))])
 
 
 def load_pretrained(

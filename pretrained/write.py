@@ -11,7 +11,6 @@ from report.curves import curves
 from report.pass_at import add_pass_at
 from report.write import write_page
 from rubrics import Example
-from trainer.loop import read_log
 from trainer.processes import rank_and_size, wait_for_all
 from trainer.settings import Settings
 
@@ -25,25 +24,30 @@ WANTED = {
 
 
 def report_own(
-    out: Path, settings: Settings, inputs: dict[str, str], k: int = 0, judged: bool = False
+    out: Path,
+    settings: Settings,
+    inputs: dict[str, str],
+    seconds: dict[str, float],
+    k: int,
+    judged: bool,
 ) -> None:
     """Measure a finished run on its held-out questions, print the table, write the report.
 
-    On request also pass@k (k = 0: no), and the rubric score by the base as judge.
+    `inputs` are the digests of what it is made from, `seconds` the time of each stage's steps. With
+    k > 0 also pass@k, with `judged` the rubric score by the base as judge.
     """
     path = out / "results_own.json"
     results = read_json(path, WANTED) if path.exists() else {}
     wait_for_all()  # with several processes: all must have looked before the first writes
-    before = dict(results)
+    before, run = dict(results), explain.open_run(out, settings)
     if results.get("inputs") != inputs:
-        results = evaluate_own(out, settings) | {"inputs": inputs}
-        results["seconds"] = seconds(out)
+        results = evaluate_own(run) | {"inputs": inputs, "seconds": seconds}
     examples = held_out_questions(settings)
     if k and results.get("pass_at") != k:
-        add_pass_at(results["answers"], examples, out, settings, k)
+        add_pass_at(results["answers"], examples, run, k)
         results["pass_at"] = k
     if judged and not results.get("judged"):
-        add_judgements(results["answers"], examples, out, settings)
+        add_judgements(results["answers"], examples, run)
         results["judged"] = True
     if results != before and rank_and_size()[0] == 0:
         write_json(path, results, indent=1)
@@ -51,18 +55,9 @@ def report_own(
     parts = own_table_parts(results["answers"], questions, results.get("pass_at", 0))
     print(own_table(parts))
     report = {"runs": [panels.facts(results)], "table": parts, "curves": curves([out])}
-    report |= sections(out, settings)
+    report |= sections(run)
     write_page(out, "report", panels.tidy(report))
     print(f"report: {out / 'report.html'}")
-
-
-def seconds(out: Path) -> dict[str, float]:
-    """Time of the steps of each stage that was trained here."""
-    found = {}
-    for stage in ("base", "stage1", "stage2"):
-        if (out / f"{stage}.jsonl").exists():
-            found[stage] = sum(row["seconds"] for row in read_log(out / f"{stage}.jsonl"))
-    return found
 
 
 def own_table(parts: list[dict]) -> str:
@@ -79,10 +74,9 @@ def own_table(parts: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def sections(out: Path, settings: Settings) -> dict:
+def sections(run: explain.Run) -> dict:
     """Strips and criteria of the questions that the rubric changes most, and stage I's rubrics."""
-    run = explain.open_run(out, settings)
-    left: list[Example] = [e for e in held_out_questions(settings) if e.rubric]
+    left: list[Example] = [e for e in held_out_questions(run.settings) if e.rubric]
     left = [e for e in left if explain.fits(run, e.question, rubric=e.rubric)][: explain.TRIED]
     shown = []
     while left and len(shown) < SHOWN:

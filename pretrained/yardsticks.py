@@ -13,18 +13,16 @@ On request pass@k and different answers (report/pass_at.py), and the base as a j
 """
 
 import platform
-from pathlib import Path
 
 import torch
 
-from base import count_parameters, load_base
+from base import count_parameters
 from data.split import held_out_questions
 from data.tokenizer import encode
-from fused_loss import distillation_loss
 from model import GPT
 from pretrained.reason_first import with_analyses
-from pretrained.start import load_tokenizer
 from rcsd import teacher_context_of
+from report.explain import Run, hidden, token_stats
 from report.panels import mentions_rubric
 from rubrics import (
     TEACHER_CONTEXTS,
@@ -36,10 +34,7 @@ from rubrics import (
     missing,
     teacher_prompt,
 )
-from step import completion_hidden, greedy, write_rubrics
-from trainer.checkpoints import load_model
-from trainer.processes import device_of
-from trainer.settings import Settings
+from step import greedy, write_rubrics
 
 MEASURES = {  # measure -> (its row, its part of the table)
     "right": ("right answers, %", "%"),
@@ -59,9 +54,9 @@ DECIMALS = {"%": 1, "nats": 3, "answers": 2}
 class Contender:
     """One who answers: a model and what it sees beside the question."""
 
-    def __init__(self, model: GPT, tokenizer, settings: Settings, context: str = "nothing"):
-        self.model, self.tokenizer, self.settings = model, tokenizer, settings
-        self.context = context
+    def __init__(self, run: Run, model: GPT, context: str = "nothing"):
+        self.run, self.model, self.context = run, model, context
+        self.tokenizer, self.settings = run.tokenizer, run.settings
         self.analysed: dict[str, Sections] = {}
         """Prompts by question id that hold an analysis (--reason-first)."""
 
@@ -97,33 +92,28 @@ class Contender:
         prompt_ids = self.prompt_ids(e)
         if not ids or len(prompt_ids) + len(ids) > self.settings.max_seq_len:
             return None
-        hidden = completion_hidden(self.model, [(prompt_ids, ids)])  # [n, n_embd]
-        logprobs = (hidden @ self.model.head_weight.T).float().log_softmax(-1)  # [n, V]
-        targets = torch.tensor(ids, device=hidden.device)[:, None]  # [n, 1]
+        states = hidden(self.run, self.model, self.sections(e), ids)  # [n, n_embd]
+        logprobs = (states @ self.model.head_weight.T).float().log_softmax(-1)  # [n, V]
+        targets = torch.tensor(ids, device=states.device)[:, None]  # [n, 1]
         return -logprobs.gather(-1, targets).mean().item()
 
-    @torch.no_grad()
     def divergence(self, teacher: "Contender", e: Example, text: str) -> float | None:
         """D(p_T || p_S) of the run's own loss on the tokens of an answer, nats a token."""
         ids = self.tokenizer.encode(text) + [self.tokenizer.eos]
-        prompts = (self.prompt_ids(e), teacher.prompt_ids(e))
-        if max(map(len, prompts)) + len(ids) > self.settings.max_seq_len:
+        longest = max(len(self.prompt_ids(e)), len(teacher.prompt_ids(e)))
+        if longest + len(ids) > self.settings.max_seq_len:
             return None
-        hidden = completion_hidden(self.model, [(prompts[0], ids)])  # [n, n_embd]
-        teacher_hidden = completion_hidden(teacher.model, [(prompts[1], ids)])  # [n, n_embd]
-        heads = self.model.head_weight, teacher.model.head_weight
-        options = self.settings.loss_options() | {"clip": None, "clip_mode": "none"}
-        return distillation_loss(hidden, heads[0], teacher_hidden, heads[1], **options).item()
+        sides = [hidden(self.run, side.model, side.sections(e), ids) for side in (self, teacher)]
+        return token_stats(self.run, self.model, *sides).divergence.mean().item()
 
 
-def evaluate_own(out: Path, settings: Settings) -> dict:
+def evaluate_own(run: Run) -> dict:
     """All measures of a finished run on its held-out questions.
 
     Raises ValueError if there is no such question, or none that fits.
     """
-    tokenizer, device = load_tokenizer(out, settings), device_of(settings)
-    base = load_base(out, settings, device)[0].eval()
-    unaided = Contender(base, tokenizer, settings)
+    base, tokenizer, settings = run.base, run.tokenizer, run.settings
+    unaided = Contender(run, base)
     held_out = held_out_questions(settings)
     examples = [e for e in held_out if unaided.can_read(e)]
     if not examples:
@@ -133,20 +123,18 @@ def evaluate_own(out: Path, settings: Settings) -> dict:
         )
     contenders = {"base": unaided}
     for context in TEACHER_CONTEXTS:
-        teacher = Contender(base, tokenizer, settings, context)
+        teacher = Contender(run, base, context)
         if context != "nothing" and any(teacher.can_read(e) for e in examples):
             contenders[f"teacher, {context}"] = teacher
     trained = contenders.get(f"teacher, {teacher_context_of(settings)}")
     if settings.reason_first and trained:
         mine = [e for e in examples if trained.can_read(e)]
         prompts = [trained.sections(e) for e in mine]
-        teacher = Contender(base, tokenizer, settings, trained.context)
+        teacher = Contender(run, base, trained.context)
         prompts = with_analyses(base, tokenizer, prompts, settings)
         teacher.analysed = {e.id: sections for e, sections in zip(mine, prompts)}
         contenders[f"teacher, {trained.context}, reason first"] = teacher
-    contenders["student"] = Contender(
-        load_model(out / "stage2.pt", device).eval(), tokenizer, settings
-    )
+    contenders["student"] = Contender(run, run.student)
     reader = contenders.get("teacher, rubric")
     answers = {}
     for name, contender in contenders.items():
@@ -160,7 +148,7 @@ def evaluate_own(out: Path, settings: Settings) -> dict:
         answers[name] = rows
     with_rubric = [e for e in examples if e.rubric]
     form = form_of([e.rubric for e in with_rubric])
-    for name, model in (("base", base), ("student", load_model(out / "stage1.pt", device).eval())):
+    for name, model in (("base", base), ("student", run.writer)):
         written = write_rubrics(model, tokenizer, with_rubric, settings, form)
         problems = {row["id"]: row["problem"] for row in written}
         for row in answers[name]:
@@ -170,7 +158,7 @@ def evaluate_own(out: Path, settings: Settings) -> dict:
     return {
         "settings": settings.up_to("stage2"),
         "parameters": count_parameters(base),
-        "machine": f"{platform.machine()}, {device}, torch {torch.__version__}, {threads} threads",
+        "machine": f"{platform.machine()}, {base.head_weight.device}, torch {torch.__version__}, {threads} threads",
         "held_out": len(held_out),
         "answers": answers,
     }

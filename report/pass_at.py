@@ -6,20 +6,17 @@ k answers are sampled to each question, and pass@k is estimated without bias (Ch
 """
 
 from math import comb
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from base import load_base
 from data.grammar import chosen, final_answer
 from data.tokenizer import Tokenizer, encode
 from data.units import is_same
 from model import GPT, generate
-from pretrained.start import load_tokenizer
+from report.explain import Run
 from rubrics import Example, can_check, is_right, prompt
-from trainer.checkpoints import load_model
-from trainer.processes import device_of, gather, shard
+from trainer.processes import gather, shard
 from trainer.settings import Settings, seed_for
 
 ROWS = 128  # answers that are sampled at a time
@@ -82,18 +79,12 @@ def sample_answers(
     return gather(found)
 
 
-def add_pass_at(
-    answers: dict[str, list[dict]], examples: list[Example], out: Path, settings: Settings, k: int
-) -> None:
+def add_pass_at(answers: dict[str, list[dict]], examples: list[Example], run: Run, k: int) -> None:
     """Add pass@1, pass@k and distinct answers to the rows, {"id", ...}, of base and student."""
-    tokenizer, device, by_id = load_tokenizer(out, settings), device_of(settings), {}
-    for e in examples:
-        by_id[e.id] = e
-    models = {"base": load_base(out, settings, device)[0]}
-    models["student"] = load_model(out / "stage2.pt", device)
-    for name, model in models.items():
+    by_id = {e.id: e for e in examples}
+    for name, model in (("base", run.base), ("student", run.student)):
         asked = [by_id[row["id"]] for row in answers[name]]
-        sampled = sample_answers(model.eval(), tokenizer, asked, 2 * k, settings)
+        sampled = sample_answers(model, run.tokenizer, asked, 2 * k, run.settings)
         for row, e, texts in zip(answers[name], asked, sampled):
             row["distinct"] = distinct_at_k(count_kinds(e, texts), k)
             if can_check(e):

@@ -27,11 +27,10 @@ from data.split import held_out_questions
 from data.tokenizer import Tokenizer, encode
 from model import GPT
 from pretrained.start import load_tokenizer, start_inputs
-from pretrained.write import own_table, report_own
-from pretrained.yardsticks import own_table_parts
+from pretrained.write import report_own
 from report.curves import spread
 from report.explain import open_run
-from report.pass_at import add_pass_at
+from report.pass_at import report_pass_at
 from report.results import read_results
 from report.write import explain_one, write_report
 from rubrics import Example, Rubric, grade, key_relations, prompt, usable_rubric
@@ -140,7 +139,9 @@ def evaluate(out: Path, settings: Settings) -> dict:
     tokenizer, device = load_tokenizer(out, settings), device_of(settings)
     base = load_base(out, settings, device)[0].eval()
     writer, student = (load_model(out / f"{name}.pt", device).eval() for name in TRAINED[1:])
-    seconds = {s: seconds_of(out, s) for s in stages_of(settings)}  # now: a bad log costs no time
+    seconds = {
+        s: seconds_of(out, s) for s in stages_of(out, settings)
+    }  # now: a bad log costs no time
     examples = test_questions(out)
     reference = {e.id: e.rubric for e in examples}
     written = write_rubrics(base, tokenizer, examples, settings)
@@ -251,9 +252,12 @@ def table(runs: list[dict]) -> str:
     return "\n".join(lines + [line(**row) for row in written["rows"]])
 
 
-def stages_of(settings: Settings) -> list[str]:
-    """The stages that were trained: a pretrained model may have no stage 0."""
-    return [stage for stage in TRAINED if not settings.skips(stage)]
+def stages_of(out: Path, settings: Settings) -> list[str]:
+    """The stages that were trained: no stage 0 of a pretrained model, no stage I without rubrics."""
+    stages = [stage for stage in TRAINED if not settings.skips(stage)]
+    if settings.data and not (out / "stage1.pt").exists():
+        stages.remove("stage1")
+    return stages
 
 
 def inputs_of(out: Path, settings: Settings) -> dict[str, str]:
@@ -263,12 +267,12 @@ def inputs_of(out: Path, settings: Settings) -> dict[str, str]:
     """
     check_data(out)
     found = start_inputs(out, settings)
-    for stage in stages_of(settings):
+    for stage in stages_of(out, settings):
         content = load(out / f"{stage}.pt")
         require_same_inputs(out / f"{stage}.pt", content["inputs"], found)
         if stage == "base":
             found["base.pt"] = content["digest"]
-    for stage in stages_of(settings):
+    for stage in stages_of(out, settings):
         found[f"{stage}.pt"] = load(out / f"{stage}.pt")["digest"]
     if settings.data:
         found["held-out questions"] = digest(e.content() for e in held_out_questions(settings))
@@ -289,21 +293,6 @@ def results_of(out: Path, settings: Settings) -> dict:
             write_json(path, results, indent=1)
         wait_for_all()
     return read_results(path)
-
-
-def pass_at_table(out: Path, settings: Settings, results: dict, k: int) -> str:
-    """pass@1, pass@k and different answers of base and student in each group, also in pass_at.json."""
-    answers = {name: [dict(r) for r in results["answers"][name]] for name in ("base", "student")}
-    add_pass_at(answers, test_questions(out), open_run(out, settings), k)
-    names, lines = ("id", "group", "pass_1", "pass_k", "distinct"), []
-    for name, rows in answers.items():
-        answers[name] = [{field: row[field] for field in names if field in row} for row in rows]
-    for group in GROUPS:
-        mine = {name: [r for r in rows if r["group"] == group] for name, rows in answers.items()}
-        lines.append(own_table(own_table_parts(mine, group, k)))
-    if rank_and_size()[0] == 0:
-        write_json(out / "pass_at.json", {"k": k, "answers": answers})
-    return "\n".join(lines)
 
 
 def print_runs(runs: list[dict]) -> None:
@@ -380,14 +369,15 @@ def main(arguments: list[str] | None = None) -> int:
                 raise ValueError("--judge: expected a run with --model and --data")
             if settings.data:
                 inputs = inputs_of(out, settings)
-                seconds = {stage: seconds_of(out, stage) for stage in stages_of(settings)}
+                seconds = {stage: seconds_of(out, stage) for stage in stages_of(out, settings)}
                 report_own(out, settings, inputs, seconds, args.pass_at, args.judge)
                 return
             results = results_of(out, settings)
             print(table([results]))
             print_runs([results])
             if args.pass_at:
-                print(pass_at_table(out, settings, results, args.pass_at))
+                run = open_run(out, settings)
+                report_pass_at(out, results["answers"], test_questions(out), run, args.pass_at)
             settings = replace(settings, **results["settings"])
             write_report(out, [out], [results], table_parts([results]), settings)
 

@@ -257,15 +257,22 @@ def lengths_of_run(stage: str, out: Path, settings: Settings) -> list[LengthChec
 def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
     """Stage I: learn to write rubrics; then write those of stage II's questions.
 
-    The student sees x. Its teacher sees x and the reference rubric.
+    The student sees x. Its teacher sees x and the reference rubric. One's own data without rubrics
+    goes without it, if stage II reads no learned rubric.
     """
     check_data(out)
     tokenizer = load_tokenizer(out, settings)
     examples = training_questions("stage1", out, settings, verbose=bool(settings.data))
-    examples = [e for e in examples if e.rubric][: settings.stage1_limit or None]
-    if not examples:
-        path = settings.data or out / "data" / "stage1.jsonl"
-        raise ValueError(f"{path}: stage I needs questions with rubrics, found none")
+    questions = stage2_questions(out, tokenizer, settings, verbose=False)
+    context = teacher_context_of(settings)
+    needs = needs_of(method_of(settings), context, settings)
+    with_needs(questions, needs, out, settings)  # what stage II lacks is said now
+    is_read = settings.rubrics == "learned" and "rubric" in TEACHER_CONTEXTS.get(context, ())
+    if settings.data and not is_read and not any(e.rubric for e in examples):
+        print(f"stage1: left out, {settings.data} has no rubrics and stage II reads none")
+        return
+    examples = with_needs(examples, {"a rubric": "stage I"}, out, settings)
+    examples = examples[: settings.stage1_limit or None]
     form = form_of([e.rubric for e in examples])
     check_lengths(lengths_of_run("stage1", out, settings), settings, out, "stage1")
     stage = Stage(
@@ -278,9 +285,6 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
         succeeds=lambda r, text: not rubric_problem(text, r.truncated, form),
         reference=lambda e: e.rubric.text(),
     )
-    questions = stage2_questions(out, tokenizer, settings, verbose=False)
-    needs = needs_of(method_of(settings), teacher_context_of(settings), settings)
-    with_needs(questions, needs, out, settings)  # what stage II lacks is said now
     student = post_train(stage, out, examples, settings, resume)
     path, writer = out / "rubrics.jsonl", load(out / "stage1.pt")["digest"]
     if path.exists() and rubrics_file_matches(path, questions, writer):

@@ -37,6 +37,15 @@ def needs_of(method, context: str | None, settings: Settings) -> dict[str, str]:
     return needs
 
 
+def what_they_have(examples: list[Example]) -> str:
+    """How many of the questions have each of NEEDS, and the flag that it is for."""
+    found = []
+    for name, (has, flag) in NEEDS.items():
+        if n := sum(map(has, examples)):
+            found.append(f"{n} have {name} ({flag})")
+    return f"of {len(examples)} questions {', '.join(found) or 'none has anything else'}"
+
+
 def with_needs(
     examples: list[Example], needs: dict[str, str], out: Path, settings: Settings
 ) -> list[Example]:
@@ -44,14 +53,12 @@ def with_needs(
 
     Raises ValueError if no question has one of them; then it says what the file has, and what for.
     """
-    path = settings.data or out / "data" / "stage2.jsonl"
+    path = settings.data or out / "data"
     for need, flag in needs.items():
         kept = [e for e in examples if NEEDS[need][0](e)]
         if not kept:
-            counts = {name: sum(map(has, examples)) for name, (has, _) in NEEDS.items()}
-            found = [f"{n} have {name} ({NEEDS[name][1]})" for name, n in counts.items() if n]
-            has = f"; of {len(examples)} questions {', '.join(found)}" if found else ""
-            raise ValueError(f"{path}: {flag} needs {need}, and no question has one{has}")
+            has = f"{flag} needs {need}, and no question has one"
+            raise ValueError(f"{path}: {has}; {what_they_have(examples)}")
         if len(kept) < len(examples):
             left_out = f"{len(examples) - len(kept)} of {len(examples)} questions"
             print(f"{path}: {flag} needs {need}: left out {left_out}, which have none")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from base import load_base
 from data.console import exit_code
+from data.needs import what_they_have
 from data.split import training_questions
 from data.tokenizer import encode
 from model import generate
@@ -37,8 +38,10 @@ def preview(arguments: list[str]) -> None:
     """
     out, settings = settings_from(settings_parser(__doc__).parse_args(arguments))
     print(what_fits(lengths_of_run("stage1", out, settings), settings))
+    asked = training_questions("stage2", out, settings)
+    print(what_they_have(asked))
     tokenizer, shown = load_tokenizer(out, settings), 0
-    for e in training_questions("stage2", out, settings)[:ROWS]:
+    for e in asked[:ROWS]:
         shown += 1
         for side, sections in both_sides(e, settings).items():
             ids = encode(tokenizer, sections)

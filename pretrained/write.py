@@ -5,7 +5,7 @@ from pathlib import Path
 from data.reading import is_dict, is_text, read_json, write_json
 from data.split import held_out_questions
 from pretrained.judge import add_judgements
-from pretrained.yardsticks import evaluate_own, own_table_parts
+from pretrained.yardsticks import evaluate_own, own_table, own_table_parts
 from report import explain, panels
 from report.curves import curves
 from report.pass_at import add_pass_at
@@ -60,20 +60,6 @@ def report_own(
     print(f"report: {out / 'report.html'}")
 
 
-def own_table(parts: list[dict]) -> str:
-    """The table as text: a block for each contender's column would be too wide, so a line each."""
-    lines = []
-    for part in parts:
-        lines.append(part["title"])
-        for row in part["rows"]:
-            lines.append(f"  {row['label']} (n = {row['n']})")
-            for name, (mean, half) in zip(part["columns"], row["cells"]):
-                if mean == mean:
-                    spread = "" if half is None else f" ± {half:.{part['decimals']}f} (95%)"
-                    lines.append(f"    {name:28}{mean:10.{part['decimals']}f}{spread}")
-    return "\n".join(lines)
-
-
 def sections(run: explain.Run) -> dict:
     """Strips and criteria of the questions that the rubric changes most, and stage I's rubrics."""
     left: list[Example] = [e for e in held_out_questions(run.settings) if e.rubric]
@@ -85,4 +71,4 @@ def sections(run: explain.Run) -> dict:
     if not shown:
         return {}
     examples = [explain.explain(run, e.question, e.rubric) for e in shown]
-    return {"examples": examples, "stage1": panels.stage1_panel(run, shown)}
+    return {"examples": examples, "stage1": panels.stage1_panel(run, shown) if run.writer else []}

@@ -149,7 +149,9 @@ def evaluate_own(run: Run) -> dict:
     with_rubric = [e for e in examples if e.rubric]
     form = form_of([e.rubric for e in with_rubric])
     for name, model in (("base", base), ("student", run.writer)):
-        written = write_rubrics(model, tokenizer, with_rubric, settings, form)
+        written = (
+            [] if model is None else write_rubrics(model, tokenizer, with_rubric, settings, form)
+        )
         problems = {row["id"]: row["problem"] for row in written}
         for row in answers[name]:
             if row["id"] in problems:
@@ -204,3 +206,17 @@ def own_table_parts(answers: dict[str, list[dict]], questions: str, k: int = 0) 
 def cell(values: list[float], scale: float) -> list:
     """[mean, None]; NaN if the contender has no such value."""
     return [scale * sum(values) / len(values) if values else float("nan"), None]
+
+
+def own_table(parts: list[dict]) -> str:
+    """The table as text: a block for each contender's column would be too wide, so a line each."""
+    lines = []
+    for part in parts:
+        lines.append(part["title"])
+        for row in part["rows"]:
+            lines.append(f"  {row['label']} (n = {row['n']})")
+            for name, (mean, half) in zip(part["columns"], row["cells"]):
+                if mean == mean:
+                    spread = "" if half is None else f" ± {half:.{part['decimals']}f} (95%)"
+                    lines.append(f"    {name:28}{mean:10.{part['decimals']}f}{spread}")
+    return "\n".join(lines)

@@ -43,7 +43,7 @@ class Run:
     settings: Settings
     tokenizer: Tokenizer
     base: GPT
-    writer: GPT  # the model of stage I
+    writer: GPT | None  # the model of stage I; one's own data may go without
     student: GPT  # the model of stage II
 
 
@@ -55,7 +55,8 @@ def open_run(out: Path, settings: Settings) -> Run:
     device = device_of(settings)
     tokenizer = load_tokenizer(out, settings)
     base = load_base(out, settings, device)[0].eval()
-    writer = load_model(out / "stage1.pt", device).eval()
+    left_out = settings.data and not (out / "stage1.pt").exists()
+    writer = None if left_out else load_model(out / "stage1.pt", device).eval()
     student = load_model(out / "stage2.pt", device).eval()
     return Run(settings, tokenizer, base, writer, student)
 

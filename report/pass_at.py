@@ -6,17 +6,20 @@ k answers are sampled to each question, and pass@k is estimated without bias (Ch
 """
 
 from math import comb
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from data.grammar import chosen, final_answer
+from data.reading import write_json
 from data.tokenizer import Tokenizer, encode
 from data.units import is_same
 from model import GPT, generate
+from pretrained.yardsticks import own_table, own_table_parts
 from report.explain import Run
 from rubrics import Example, can_check, is_right, prompt
-from trainer.processes import gather, shard
+from trainer.processes import gather, rank_and_size, shard
 from trainer.settings import Settings, seed_for
 
 ROWS = 128  # answers that are sampled at a time
@@ -91,3 +94,21 @@ def add_pass_at(answers: dict[str, list[dict]], examples: list[Example], run: Ru
                 right = sum(is_right(e, text) for text in texts)
                 row["pass_1"] = pass_at_k(2 * k, right, 1)
                 row["pass_k"] = pass_at_k(2 * k, right, k)
+
+
+def report_pass_at(
+    out: Path, answers: dict[str, list[dict]], examples: list[Example], run: Run, k: int
+) -> None:
+    """Print the same for the project's own tests, by group, and write it into pass_at.json.
+
+    `answers` are those of results.json: rows with "id" and "group" of base, student and others.
+    """
+    found = {}
+    for name in ("base", "student"):
+        found[name] = [{"id": row["id"], "group": row["group"]} for row in answers[name]]
+    add_pass_at(found, examples, run, k)
+    for group in dict.fromkeys(row["group"] for row in found["base"]):
+        mine = {name: [r for r in rows if r["group"] == group] for name, rows in found.items()}
+        print(own_table(own_table_parts(mine, group, k)))
+    if rank_and_size()[0] == 0:
+        write_json(out / "pass_at.json", {"k": k, "answers": found})

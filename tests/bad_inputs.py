@@ -32,6 +32,7 @@ from bad_own_files import own_file_cases
 from bench import bench
 from data import load, prepare
 from exercises import check
+from pretrained import save
 from report import picture
 from study import regrade, sweep, tables
 from tiny import FLAGS, ROOT, STAGES
@@ -47,6 +48,7 @@ PROGRAMS = {
     "bench.py": bench.main,
     "check.py": check.main,
     "data.load": load.main,
+    "pretrained.save": save.main,
     "regrade.py": regrade.main,
 }
 SECONDS = 60  # for one case; all but a few take a tenth of one
@@ -131,6 +133,10 @@ COMMANDS = {  # of the other programs: words and what the line must name
         (["--summary", "{run}", "{new}"], "results.json"),
         (["--summary", "{run}/results.json"], "results.json"),
         (["--summary", "{run}", "--out", ""], "--out"),
+        (["--pass-at", "0"], "--pass-at"),
+        (["--pass-at", "x"], "--pass-at"),
+        (["explain", "--out", "{run}", "--pass-at", "2"], "--pass-at"),
+        (["--out", "{run}", "--judge"], "--judge"),
         (["--question", "Why?"], "explain"),
         (["--rubric", "x"], "explain"),
         (["--color"], "explain"),
@@ -138,6 +144,15 @@ COMMANDS = {  # of the other programs: words and what the line must name
         (["explain", "--out", "{run}", "--rubric", ""], "--rubric"),
         (["explain", "--out", "{run}", "--rubric", "{new}"], "{new}"),
         (["explain", "--out", "{run}", "--rubric", "{run}"], "{run}"),
+    ],
+    "pretrained.save": [
+        ([], "checkpoint"),
+        (["{run}/stage2.pt"], "folder"),
+        (["{new}", "{new}"], "{new}"),
+        (["{run}/results.json", "{new}"], "results.json"),
+        (["{run}/stage2.pt", "{new}"], "--model"),
+        (["{run}/stage2.pt", str(ROOT / "data")], "data"),
+        (["{run}/stage2.pt", "{new}", "--dtype", "int8"], "--dtype"),
     ],
     "prepare.py": [
         ([], "--out"),

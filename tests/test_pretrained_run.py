@@ -95,6 +95,22 @@ def test_align_shows_both_sides(mine, tmp_path, capsys):
     assert "the student reads" in said and "Essential: says" in said and "nats a token" in said
 
 
+def test_questions_without_rubrics_are_trained_on_and_tested_too(mine, tmp_path, capsys):
+    """Of 40 sums a third has an answer that no program can check."""
+    rows = [{"question": f"{i} + 1?", "answer": f"{i + 1}" if i % 3 else "so"} for i in range(40)]
+    path = tmp_path / "sums.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    more = ["--method", "grpo", "--group-size", "2"]
+    for command in ("stage1", "stage2", "evaluate"):
+        assert run((mine[0], path), tmp_path, command, *more) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "stage1: left out" in said and "--method grpo needs an answer to check: left out" in said
+    assert "right answers, %" in said and "valid rubrics" not in said
+    assert run((mine[0], path), tmp_path / "b", "stage1") == 2  # rcsd reads learned rubrics
+    error = capsys.readouterr().err
+    assert "stage I needs a rubric" in error and "(--method grpo)" in error
+
+
 def test_the_loader_says_what_fits_a_model(mine, capsys):
     """Oracle: the same prompts, encoded here; of 24 rows, some are held out."""
     load_file.main([str(mine[1]), "--model", str(mine[0]), *FLAGS])
@@ -104,6 +120,8 @@ def test_the_loader_says_what_fits_a_model(mine, capsys):
     asked = training_questions("stage2", mine[0], settings)
     longest = max(len(tokenizer.encode_prompt(prompt(e.question))) for e in asked)
     assert re.search(rf"stage2: student +{len(asked)} +{longest} +888 +0\n", said)
+    n = len(asked)
+    assert f"of {n} questions {n} have a rubric (--rubrics reference), {n} have an answer" in said
     assert "--max-seq-len 1024 keeps 100% of stage1, 100% of stage2" in said
     assert said.count("==== row") == 9
     for e in asked[:3]:

@@ -149,18 +149,18 @@ def evaluate_own(run: Run) -> dict:
     with_rubric = [e for e in examples if e.rubric]
     form = form_of([e.rubric for e in with_rubric])
     for name, model in (("base", base), ("student", run.writer)):
-        written = (
-            [] if model is None else write_rubrics(model, tokenizer, with_rubric, settings, form)
-        )
+        if model is None:
+            continue
+        written = write_rubrics(model, tokenizer, with_rubric, settings, form)
         problems = {row["id"]: row["problem"] for row in written}
         for row in answers[name]:
             if row["id"] in problems:
                 row["valid"] = not problems[row["id"]]
-    threads = torch.get_num_threads()
+    device, threads = base.head_weight.device, torch.get_num_threads()
     return {
         "settings": settings.up_to("stage2"),
         "parameters": count_parameters(base),
-        "machine": f"{platform.machine()}, {base.head_weight.device}, torch {torch.__version__}, {threads} threads",
+        "machine": f"{platform.machine()}, {device}, torch {torch.__version__}, {threads} threads",
         "held_out": len(held_out),
         "answers": answers,
     }
@@ -172,12 +172,12 @@ def values_of(rows: list[dict], measure: str) -> dict[str, float]:
     return {row["id"]: float(row[measure]) for row in rows if row.get(measure) is not None}
 
 
-def paired(after: dict[str, float], before: dict[str, float]) -> tuple[float, float, int]:
-    """Mean difference on the shared questions, half its 95% interval (normal), and their number."""
+def paired(after: dict[str, float], before: dict[str, float]) -> tuple[float, float]:
+    """Mean difference on the shared questions, and half its 95% interval (normal)."""
     changes = [after[id] - before[id] for id in after if id in before]
     n, mean = len(changes), sum(changes) / len(changes)
     variance = sum((change - mean) ** 2 for change in changes) / max(1, n - 1)
-    return mean, 1.96 * (variance / n) ** 0.5, n
+    return mean, 1.96 * (variance / n) ** 0.5
 
 
 def own_table_parts(answers: dict[str, list[dict]], questions: str, k: int = 0) -> list[dict]:
@@ -191,9 +191,9 @@ def own_table_parts(answers: dict[str, list[dict]], questions: str, k: int = 0) 
         rows, scale = [], 100 if unit == "%" else 1
         for measure, (label, its_unit) in MEASURES.items():
             values = {name: values_of(rows_, measure) for name, rows_ in answers.items()}
-            if its_unit == unit and values["student"] and values["base"]:
+            if its_unit == unit and values["student"].keys() & values["base"].keys():
                 cells = [cell(list(v.values()), scale) for v in values.values()]
-                change, half, _ = paired(values["student"], values["base"])
+                change, half = paired(values["student"], values["base"])
                 cells.append([scale * change, scale * half])
                 n = len(values["base"])
                 rows.append({"label": label.format(k=k), "n": n, "cells": cells})

@@ -290,14 +290,14 @@ def what_fits(checks: list[LengthCheck], settings: Settings) -> str:
             longer, shares = replace(settings, max_seq_len=length), []
             for dataset in {r.dataset: None for r in checks}:
                 fits = _fits([r for r in checks if r.dataset == dataset], longer)
-                shares.append(f"{100 * sum(fits) / len(fits):.0f}% of {dataset}")
+                shares.append(f"{100 * sum(fits) // len(fits)}% of {dataset}")
             lines.append(f"--max-seq-len {length} keeps {', '.join(shares)}")
     for length in WINDOWS:
         shares = []
         for r in checks:
             if r.kind == "completion":
                 written = [n <= length for n in r.num_tokens if n]
-                shares.append(f"{100 * sum(written) / len(written):.0f}% of {r.dataset}'s")
+                shares.append(f"{100 * sum(written) // len(written)}% of {r.dataset}'s")
         if shares and length < settings.max_seq_len:
             said = f"--max-new-tokens {length} has room for {', '.join(shares)} references"
             lines.append(said)

@@ -100,7 +100,8 @@ def question_cases() -> Iterator[Case]:
         ("too long", text(question(1, question="why? " * 500))),
     ):
         spoil = beside("own.jsonl", content)
-        yield Case("own questions", name, "rcsd.py", ["stage1", *flags], [], spoil)
+        words = ["stage1", *flags, "--rubrics", "learned"]
+        yield Case("own questions", name, "rcsd.py", words, [], spoil)
     for name, (words, rows) in NOT_FOR.items():
         spoil = beside("own.jsonl", text(*rows))
         yield Case("own questions", name, "rcsd.py", ["stage2", *flags, *words], [], spoil)

@@ -93,6 +93,9 @@ def test_align_shows_both_sides(mine, tmp_path, capsys):
     assert run(mine, tmp_path, "align") == 0
     said = capsys.readouterr().out
     assert "the student reads" in said and "Essential: says" in said and "nats a token" in said
+    assert "the same completion ids follow both" in said
+    assert run(mine, tmp_path, "align", "--thinking", "teacher") == 0
+    assert "the teacher does not (--thinking)" in capsys.readouterr().out
 
 
 def test_questions_without_rubrics_are_trained_on_and_tested_too(mine, tmp_path, capsys):

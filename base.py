@@ -14,9 +14,9 @@ from data.files import digest
 from data.prepare import prepare
 from data.reading import each, is_text, iterate_rows, read_json, write_json
 from data.tokenizer import SPECIALS, Tokenizer, encode
-from model import GPT, GPTConfig, batch_by_tokens
+from model import GPT, GPTConfig
 from pretrained.start import adapted, load_tokenizer, pretrained, start_inputs
-from step import Rollout, length_measures, sft_loss, update
+from step import Rollout, batch_by_tokens, length_measures, sft_loss, update
 from trainer.checkpoints import load, load_model, require_same_inputs, require_same_settings
 from trainer.lengths import LengthCheck, check_lengths
 from trainer.loop import Loop, State

@@ -13,7 +13,7 @@ size, S cached positions, V vocabulary.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -66,35 +66,34 @@ class GPTConfig:
 class KVCache:
     """Keys and values of the positions seen so far, for rows of different lengths.
 
-    Row b has seen lengths[b] tokens. Columns from there on hold nothing of meaning: they are
-    masked, and the row's next token overwrites the first of them.
+    Row b has seen lengths[b] tokens; the caller moves the lengths on. Columns from there on hold
+    nothing of meaning: they are masked, and the row's next token overwrites the first of them.
     """
 
     def __init__(self, config: GPTConfig, rows: int, columns: int, like: Tensor):
         shape = (config.n_layer, rows, config.n_kv_head, columns, config.head_dim)
         self.keys = like.new_zeros(shape)  # [L, B, G, columns, D]
         self.values = torch.zeros_like(self.keys)
-        self.lengths = [0] * rows  # on the host: their maximum costs no device sync
+        self.lengths = torch.zeros(rows, dtype=torch.long, device=like.device)  # [B]
+        self.is_empty = True  # until the first tokens are written
+        self.read = columns  # S, the columns that attention reads: none behind them is filled
 
     def keep(self, rows: list[int]):
         """Keep only these rows, in this order."""
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
-        self.lengths = [self.lengths[row] for row in rows]
+        self.lengths = self.lengths[rows]
 
-    def append(
-        self, layer: int, position_ids: Tensor, k: Tensor, v: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Write k, v [B, G, T, D] at position_ids [B, T] of a layer.
+    def append(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Write k, v [B, G, T, D] at positions [B, T] of a layer, in place.
 
-        Returns all filled columns of the layer's keys and values [B, G, S, D].
+        Returns the first S columns of the layer's keys and values [B, G, S, D].
         """
         keys, values = self.keys[layer], self.values[layer]  # [B, G, columns, D]
         rows = torch.arange(len(k), device=k.device)[:, None]  # [B, 1]
         k, v = k.to(keys.dtype), v.to(values.dtype)  # autocast makes them narrower
-        keys[rows, :, position_ids] = k.transpose(1, 2)
-        values[rows, :, position_ids] = v.transpose(1, 2)
-        filled = max(self.lengths) + k.shape[2]
-        return keys[:, :, :filled], values[:, :, :filled]
+        keys[rows, :, positions] = k.transpose(1, 2)
+        values[rows, :, positions] = v.transpose(1, 2)
+        return keys[:, :, : self.read], values[:, :, : self.read]
 
 
 def rope_tables(c: GPTConfig) -> tuple[Tensor, Tensor]:
@@ -146,7 +145,7 @@ class Block(nn.Module):
         """x [B, T, n_embd] -> [B, T, n_embd], or [N, n_embd] at positions [N] of the B * T.
 
         append_kv(k, v) stores the new keys and values in a cache and returns all of the row's; mask
-        [B, 1, T, S] says which of them each token may see (None: causal).
+        [B, 1, T, S] is added to the scores: 0, or -inf for what a token may not see (None: causal).
         """
         c, (B, T, _) = self.config, x.shape
         h = self.attn_norm(x)  # [B, T, n_embd]
@@ -156,10 +155,12 @@ class Block(nn.Module):
         q, k = rotate(q, cos, sin).transpose(1, 2), rotate(k, cos, sin).transpose(1, 2)
         if append_kv is not None:
             k, v = append_kv(k, v)  # [B, G, S, D]
+        if T == 1 and mask is not None:  # the query heads of a key head read it together
+            q = q.reshape(B, c.n_kv_head, -1, c.head_dim)  # [B, G, H/G, D]
         y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=c.n_head != c.n_kv_head
-        )  # [B, H, T, D]
-        y = y.transpose(1, 2).flatten(2)  # [B, T, H * D]
+            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=q.shape[1] != c.n_kv_head
+        )  # [B, H, T, D] or [B, G, H/G, D]
+        y = y.reshape(B, c.n_head, T, c.head_dim).transpose(1, 2).flatten(2)  # [B, T, H * D]
         if positions is not None:
             x, y = x.flatten(0, 1)[positions], y.flatten(0, 1)[positions]  # [N, n_embd], [N, H * D]
         x = x + self.attn_out(y)  # [B, T, n_embd] or [N, n_embd]
@@ -209,22 +210,21 @@ class GPT(nn.Module):
         positions [N], each b * T + t, select the states [N, n_embd] of these positions alone. The
         last block then skips the others' MLP, which makes an update of stage II a tenth faster.
 
-        With a cache, ids continue row b from cache.lengths[b], and the cache grows by T.
+        With a cache, ids continue row b from cache.lengths[b].
         Raises ValueError past the context.
         """
-        T, seen = ids.shape[1], max(cache.lengths) if cache is not None else 0
-        if seen + T > self.config.max_seq_len:
-            raise ValueError(f"{seen + T} positions exceed max_seq_len {self.config.max_seq_len}")
+        if (T := ids.shape[1]) > self.config.max_seq_len:
+            raise ValueError(f"{T} positions exceed max_seq_len {self.config.max_seq_len}")
         cos, sin, mask = self.cos[:T, None], self.sin[:T, None], None  # [T, 1, D]
+        x = self.embed(ids)  # [B, T, n_embd]
         if cache is not None:
-            position_ids = torch.tensor(cache.lengths)[:, None] + torch.arange(T)  # [B, T]
-            position_ids = position_ids.to(ids.device)
-        if seen:
+            position_ids = cache.lengths[:, None] + torch.arange(T, device=ids.device)  # [B, T]
+        if cache is not None and not cache.is_empty:
             cos = self.cos[position_ids][:, :, None]  # [B, T, 1, D]
             sin = self.sin[position_ids][:, :, None]  # [B, T, 1, D]
-            columns = torch.arange(seen + T, device=ids.device)  # [S]
-            mask = (columns <= position_ids[:, :, None])[:, None]  # [B, 1, T, S]
-        x = self.embed(ids)  # [B, T, n_embd]
+            columns = torch.arange(cache.read, device=ids.device)  # [S]
+            unseen = columns > position_ids[:, :, None]  # [B, T, S]
+            mask = x.new_zeros(unseen.shape).masked_fill(unseen, -math.inf)[:, None]
         for layer, block in enumerate(self.blocks):
             append_kv = partial(cache.append, layer, position_ids) if cache is not None else None
             selected = positions if block is self.blocks[-1] else None
@@ -232,7 +232,7 @@ class GPT(nn.Module):
                 block = partial(checkpoint, block, use_reentrant=False)
             x = block(x, cos, sin, mask, append_kv, selected)  # [B, T, n_embd]; last [N, n_embd]
         if cache is not None:
-            cache.lengths = [length + T for length in cache.lengths]
+            cache.is_empty = False
         return self.norm(x)
 
 
@@ -270,56 +270,63 @@ def sample(
     return (drawn if ids is None else ids.gather(1, drawn))[:, 0]
 
 
-def batch_by_tokens(rows: Iterable, tokens: int, length: Callable = len) -> Iterator[list]:
-    """Cut rows, in their order, into batches of at most `tokens` padded tokens.
-
-    A batch has at least one row. Sorted rows need least padding.
-    """
-    batch, longest = [], 0
-    for row in rows:
-        if batch and (len(batch) + 1) * max(longest, length(row)) > tokens:
-            yield batch
-            batch, longest = [], 0
-        batch.append(row)
-        longest = max(longest, length(row))
-    if batch:
-        yield batch
-
-
 # Prompt tokens at a time: little padding, and buffers that fit a CPU's cache.
 PREFILL = {"cpu": 2**11, "cuda": 2**16}
+ROWS = 128  # in work at a time; further prompts wait until a row ends
+LOOK_EVERY = 8  # tokens: to see which rows have ended, the host waits for the device
 
 
-def prefill(model: GPT, prompts: list[list[int]], room: list[int]) -> tuple[Tensor, KVCache]:
-    """Read the prompts: neighbours in length together, equal ones once.
+class Batch:
+    """The rows in work, a place each. A row that has ended draws its last token again and again.
 
-    GRPO samples a whole group from one prompt.
-
-    Returns the hidden state of each prompt's last token [B, n_embd] and the cache, with room[b]
-    columns left for row b.
+    A step changes tensors of fixed shape in place and reads nothing back, so it can be captured.
     """
-    copies: dict[tuple, list[int]] = {}
-    for row, prompt in sorted(enumerate(prompts), key=lambda item: len(item[1])):
-        copies.setdefault(tuple(prompt), []).append(row)
-    like = model.head_weight
-    columns = max(len(prompt) + more for prompt, more in zip(prompts, room))
-    cache = KVCache(model.config, len(prompts), columns, like)
-    hidden = torch.empty(len(prompts), model.config.n_embd, dtype=like.dtype, device=like.device)
-    for part in batch_by_tokens(copies, PREFILL[like.device.type]):
-        rows, source = [], []  # prompts[rows[j]] is part[source[j]]
-        for i, prompt in enumerate(part):
-            rows += copies[prompt]
-            source += [i] * len(copies[prompt])
-        longest = len(part[-1])
-        part_cache = KVCache(model.config, len(part), longest, like)
-        ids = torch.tensor([[*p] + [0] * (longest - len(p)) for p in part], device=like.device)
-        last = [i * longest + len(prompt) - 1 for i, prompt in enumerate(part)]
-        last = torch.tensor(last, device=like.device)
-        hidden[rows] = model(ids, part_cache, last)[source].to(hidden.dtype)  # [.., n_embd]
-        cache.keys[:, rows, :, :longest] = part_cache.keys[:, source]
-        cache.values[:, rows, :, :longest] = part_cache.values[:, source]
-    cache.lengths = [len(prompt) for prompt in prompts]  # forget the padding
-    return hidden, cache
+
+    def __init__(self, model: GPT, places: int, columns: int, draw: Callable, noise: Tensor):
+        like, c = model.head_weight, model.config
+        self.model, self.draw, self.noise = model, draw, noise  # noise [prompts, max_new_tokens]
+        self.cache = KVCache(c, places, columns, like)
+        self.hidden = like.new_zeros(places, c.n_embd)  # of the token before the one to draw
+        # [B] each: number of the prompt, t tokens drawn, the last of them, 1 until the row ends
+        self.state = torch.zeros(4, places, dtype=torch.long, device=like.device)
+        self.new = torch.full(noise.shape, -1, device=like.device)  # tokens drawn; -1: none
+
+    def prefill(self, prompts: dict[int, list[int]], places: list[int]):
+        """Start the prompts, by their numbers, in a place each.
+
+        Neighbours in length are read together, equal ones once (GRPO samples a group from each).
+        """
+        cache, like = self.cache, self.hidden
+        starts: dict[tuple, list[tuple]] = {}
+        for (number, prompt), place in zip(prompts.items(), places):
+            starts.setdefault(tuple(prompt), []).append((place, len(prompt), number, 0, 0, 1))
+        queue = sorted(starts, key=len)
+        while queue:
+            longest = len(queue[-1])
+            size = max(1, PREFILL[like.device.type] // longest)
+            part, queue = queue[-size:], queue[:-size]
+            part_cache = KVCache(self.model.config, len(part), longest, like)
+            ids = [[*prompt] + [0] * (longest - len(prompt)) for prompt in part]
+            last = [i * longest + len(prompt) - 1 for i, prompt in enumerate(part)]
+            ids, last = (torch.tensor(x, device=like.device) for x in (ids, last))
+            rows = [(i, *start) for i, prompt in enumerate(part) for start in starts[prompt]]
+            source, to, length, *state = torch.tensor(rows, device=like.device).T
+            self.hidden[to] = self.model(ids, part_cache, last)[source].to(like.dtype)
+            cache.keys[:, to, :, :longest] = part_cache.keys[:, source]
+            cache.values[:, to, :, :longest] = part_cache.values[:, source]
+            cache.lengths[to], self.state[:, to] = length, torch.stack(state)
+        cache.is_empty = False
+
+    def step(self, ends: Tensor, total: Tensor):
+        """Draw a token for each row and read it; some of `ends` or total[prompt] tokens end it."""
+        row, t, token, alive = self.state  # [B] each
+        drawn = self.draw(self.hidden @ self.model.head_weight.T, uniform=self.noise[row, t])  # [B]
+        token.copy_(torch.where(alive == 1, drawn, token))
+        self.new[row, t] = token
+        alive.mul_(~torch.isin(token, ends) & (self.cache.lengths + 1 < total[row]))
+        t.add_(alive)
+        self.hidden.copy_(self.model(token[:, None], self.cache)[:, 0])
+        self.cache.lengths.add_(alive)
 
 
 def generate(
@@ -333,66 +340,61 @@ def generate(
     top_p: float | None = None,
     noise: Tensor | None = None,
 ) -> list[Completion]:
-    """Continue each prompt by at most max_new_tokens; the order is kept.
+    """Continue each prompt, a list of token ids, by at most max_new_tokens; the order is kept.
 
-    A prompt is a list of token ids. Lengths may differ.
-
-    A completion ends at its first eos (of several: at any of them). It is truncated at max_new_tokens
-    or max_seq_len; a prompt of max_seq_len tokens gets an empty completion. All randomness comes from `noise`, numbers from
-    [0, 1) in float64 [B, max_new_tokens]: row b draws its token t with noise[b, t]. So a completion
-    depends on its own prompt and noise alone (up to the rounding of batched matrix products), not
-    on the rest of the batch. None takes fresh noise; the global random state is never used.
+    A completion ends at its first eos (of several: at any of them). It is truncated at
+    max_new_tokens or max_seq_len; a prompt of max_seq_len tokens gets an empty completion. All
+    randomness comes from `noise`, numbers from [0, 1) in float64 [B, max_new_tokens]: row b draws
+    its token t with noise[b, t]. So a completion depends on its own prompt and noise alone (up to
+    rounding), not on its batch. None takes fresh noise; the global random state is never used.
 
     Raises ValueError for a prompt that is empty or longer than the context, for settings out of
     range, and for noise of another shape.
     """
     max_seq_len, device = model.config.max_seq_len, model.head_weight.device
-    for row, prompt in enumerate(prompts):
-        if not 1 <= len(prompt) <= max_seq_len:
-            raise ValueError(
-                f"prompt {row} has {len(prompt)} tokens, not 1 to {max_seq_len} (max_seq_len)"
-            )
+    for row, n in enumerate(map(len, prompts)):
+        if not 1 <= n <= max_seq_len:
+            raise ValueError(f"prompt {row} has {n} tokens, not 1 to {max_seq_len} (max_seq_len)")
     bad_top_k = top_k is not None and top_k < 1
     bad_top_p = top_p is not None and not 0 < top_p <= 1
     if temperature < 0 or bad_top_k or bad_top_p:
         raise ValueError(f"got {temperature=}, {top_k=}, {top_p=}; need >= 0, >= 1, and in (0, 1]")
+    shape = [len(prompts), max_new_tokens]
     if noise is None:
         generator = torch.Generator(device)
         generator.seed()
-        noise = torch.rand(
-            len(prompts), max_new_tokens, dtype=torch.float64, device=device, generator=generator
-        )
-    if noise.shape != (len(prompts), max_new_tokens):
-        raise ValueError(
-            f"noise: expected [{len(prompts)}, {max_new_tokens}], got {[*noise.shape]}"
-        )
-
+        noise = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
+    if [*noise.shape] != shape:
+        raise ValueError(f"noise: expected {shape}, got {[*noise.shape]}")
     ends = {eos} if isinstance(eos, int) else eos
-    new: list[list[int]] = [[] for _ in prompts]
-    limit = [min(max_new_tokens, max_seq_len - len(prompt)) for prompt in prompts]
-    rows = [row for row in range(len(prompts)) if limit[row] > 0]  # the batch, in its order
-    alive = set(rows)  # those of them that are not finished
+    total = [min(len(prompt) + max_new_tokens, max_seq_len) for prompt in prompts]
+    waiting = [row for row, prompt in enumerate(prompts) if total[row] > len(prompt)]
+    columns = max((total[row] for row in waiting), default=0)
+    rows = [-1] * min(ROWS, len(waiting))  # the prompt in each place
+    left = [0] * len(rows)  # tokens that it may still get; 0: it has ended, the place is free
+    draw = partial(sample, temperature=temperature, top_k=top_k, top_p=top_p)
+    stop = torch.tensor([*ends], device=device), torch.tensor(total, device=device)
     with torch.inference_mode():
-        if rows:
-            room = [limit[row] for row in rows]
-            hidden, cache = prefill(model, [prompts[row] for row in rows], room)
-            noise = noise[rows].T.contiguous()  # [max_new_tokens, B]
-        for step in range(max_new_tokens):
-            if not alive:
-                break
-            logits = hidden @ model.head_weight.T  # [B, V]
-            tokens = sample(logits, temperature, top_k, top_p, noise[step])  # [B]
-            for i, (row, token) in enumerate(zip(rows, tokens.tolist())):
-                if row in alive:
-                    new[row].append(token)
-                    if token in ends or len(new[row]) == limit[row]:
-                        alive.remove(row)
-                if row not in alive:  # until it is dropped, it writes over its own start
-                    cache.lengths[i] = 0
-            if len(alive) <= 0.75 * len(rows):  # dropping rows copies the cache: do it now and then
-                kept = [i for i, row in enumerate(rows) if row in alive]
-                rows, tokens, noise = [rows[i] for i in kept], tokens[kept], noise[:, kept]
-                cache.keep(kept)
-            if alive:
-                hidden = model(tokens[:, None], cache)[:, 0]  # [B, n_embd]
+        batch = Batch(model, len(rows), columns, draw, noise)
+        while waiting or any(left):
+            free = [i for i, n in enumerate(left) if n == 0]
+            if waiting and free:
+                for i, row in zip(free, waiting):
+                    rows[i], left[i] = row, total[row] - len(prompts[row])
+                batch.prefill({row: prompts[row] for row in waiting[: len(free)]}, free)
+                waiting = waiting[len(free) :]
+            elif len(free) >= len(rows) / 4:  # dropping rows copies the cache: now and then
+                kept = [i for i, n in enumerate(left) if n]
+                rows, left = [rows[i] for i in kept], [left[i] for i in kept]
+                batch.cache.keep(kept)
+                batch.hidden, batch.state = batch.hidden[kept], batch.state[:, kept]
+            steps = min(LOOK_EVERY, max(left))
+            filled = max(total[row] - n for row, n in zip(rows, left) if n)  # of the longest row
+            batch.cache.read = min(filled + steps, columns)
+            for _ in range(steps):
+                batch.step(*stop)
+            left = [max(0, n - steps) for n in left]
+            if any(left):
+                left = [n * alive for n, alive in zip(left, batch.state[3].tolist())]
+    new = [[token for token in row if token >= 0] for row in batch.new.tolist()]
     return [Completion(ids, truncated=not ids or ids[-1] not in ends) for ids in new]

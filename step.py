@@ -12,7 +12,7 @@ Student and teacher score the same tokens: `completion_hidden` reads both from t
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from data.tokenizer import Tokenizer, encode
 from fused_loss import distillation_loss
-from model import GPT, Completion, batch_by_tokens, generate
+from model import GPT, Completion, generate
 from rubrics import Example, RubricForm, is_right, prompt, rubric_problem, writer_prompt
 from trainer.processes import gather, shard, sum_gradients
 from trainer.settings import Settings, seed_for
@@ -308,6 +308,22 @@ def reward_rollouts(
 
 # --------------------------------------------------------------------------------------- the update
 MAX_GRAD_NORM = 1.0  # a longer gradient is scaled down to this length
+
+
+def batch_by_tokens(rows: Iterable, tokens: int, length: Callable = len) -> Iterator[list]:
+    """Cut rows, in their order, into batches of at most `tokens` padded tokens.
+
+    A batch has at least one row. Sorted rows need least padding.
+    """
+    batch, longest = [], 0
+    for row in rows:
+        if batch and (len(batch) + 1) * max(longest, length(row)) > tokens:
+            yield batch
+            batch, longest = [], 0
+        batch.append(row)
+        longest = max(longest, length(row))
+    if batch:
+        yield batch
 
 
 def micro_batches(rollouts: list[Rollout], tokens: int) -> Iterator[list[Rollout]]:

@@ -5,8 +5,11 @@ import math
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from model import PREFILL, Completion, KVCache, generate, sample
+import model as source
+from model import PREFILL, Batch, Completion, KVCache, generate, sample
 from models import random_ids, random_model
 
 # The sampler.
@@ -28,6 +31,7 @@ def test_greedy_batch_equals_one_by_one_and_a_loop_without_cache(monkeypatch):
     monkeypatch.setattr(
         KVCache, "keep", lambda self, rows: (dropped.append(len(rows)), keep(self, rows))[1]
     )
+    monkeypatch.setattr(source, "LOOK_EVERY", 3)
     lengths = [1, 9, 24, 3, 16, 2, 23, 5, 12, 7]
     finish_times, cuts = set(), set()
     for seed in range(8):
@@ -250,7 +254,7 @@ def test_a_row_is_drawn_alike_in_any_batch():
 
 
 @pytest.mark.parametrize(
-    "budget, parts", [(10**6, [6 * 12]), (24, [4 * 5, 2 * 12]), (1, [1, 2, 2, 5, 9, 12])]
+    "budget, parts", [(10**6, [6 * 12]), (24, [2 * 12, 4 * 5]), (1, [12, 9, 5, 2, 2, 1])]
 )
 def test_prompts_are_read_once_and_in_parts(monkeypatch, budget, parts):
     """However the prompts are cut into parts, and whichever are equal: the same completions. Of 8
@@ -270,6 +274,87 @@ def test_prompts_are_read_once_and_in_parts(monkeypatch, budget, parts):
     monkeypatch.setitem(PREFILL, "cpu", budget)
     assert generate(model, prompts, max_new_tokens=6, eos=4, noise=noise) == want
     assert seen[: len(parts)] == parts and seen[len(parts)] == len(prompts)
+
+
+@pytest.mark.parametrize("places", [1, 3, 128])
+def test_a_refilled_row_is_drawn_as_if_alone(monkeypatch, places):
+    """While prompts wait, one takes the place of each row that has ended."""
+    model = random_model(tie_head=False).double()
+    lengths = [1, 9, 24, 3, 16, 2, 23, 5, 12, 7, 9]
+    prompts = [random_ids(n, seed=n).tolist() for n in lengths]  # two are equal
+    noise = uniform(11, 20, rng=torch.Generator().manual_seed(3))
+    setting = dict(max_new_tokens=20, eos={4, 9}, temperature=1.5)
+    alone = [
+        generate(model, [p], noise=noise[i : i + 1], **setting)[0] for i, p in enumerate(prompts)
+    ]
+    assert {c.truncated for c in alone} == {True, False} and len({len(c.ids) for c in alone}) > 4
+    in_work, step = [], Batch.step
+    monkeypatch.setattr(
+        Batch, "step", lambda self, *stop: (in_work.append(len(self.hidden)), step(self, *stop))
+    )
+    monkeypatch.setattr(source, "ROWS", places)
+    assert generate(model, prompts, noise=noise, **setting) == alone
+    assert max(in_work) == min(places, 10)  # the prompt of 24 tokens is full
+
+
+class Reads(TorchFunctionMode):
+    """Counts where the host reads a tensor, and so would wait for a device."""
+
+    NAMES = {"tolist", "item", "numpy", "cpu", "nonzero", "__bool__", "__int__", "__index__"}
+    count = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.count += getattr(func, "__name__", "") in self.NAMES
+        return func(*args, **(kwargs or {}))
+
+
+class Dispatched(TorchDispatchMode):
+    """Counts the reads inside an operation, such as an index of booleans."""
+
+    OPERATIONS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default}
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func in self.OPERATIONS
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("setting", [dict(temperature=0), dict(top_k=5, top_p=0.9)], ids=str)
+def test_the_host_reads_once_in_eight_tokens(setting):
+    model, prompts = random_model(max_seq_len=80), [[1, 2], [3]]
+    with Reads() as reads, Dispatched() as inside:
+        assert torch.ones(2).tolist() and torch.ones(1) and len(torch.ones(3)[torch.ones(3) > 0])
+    assert (reads.count, inside.count) == (2, 2)  # the counters count
+    with Reads() as reads, Dispatched() as inside:
+        out = generate(model, prompts, max_new_tokens=64, eos=-1, **setting)
+    assert [len(c.ids) for c in out] == [64, 64]
+    assert (reads.count, inside.count) == (8, 0)
+
+
+def test_a_step_can_be_captured(monkeypatch):
+    """In one graph, with the same completions as eagerly: rows end, are refilled and dropped."""
+    model = random_model(tie_head=False, n_layer=1).double()
+    prompts = [random_ids(n, seed=n).tolist() for n in (1, 9, 3, 7, 12, 5)]
+    setting = dict(max_new_tokens=12, eos=4, noise=torch.rand(6, 12, dtype=torch.float64))
+    monkeypatch.setattr(source, "ROWS", 4)
+    want = generate(model, prompts, **setting)
+    compiled = torch.compile(Batch.step, fullgraph=True, backend="aot_eager", dynamic=True)
+    monkeypatch.setattr(Batch, "step", compiled)
+    assert generate(model, prompts, **setting) == want
+
+
+def test_a_step_makes_nothing_on_the_host():
+    """On the meta device a tensor of the host, or a read, is an error."""
+    model = random_model().to("meta")
+    noise = torch.rand(3, 5, dtype=torch.float64, device="meta")
+
+    def draw(logits, uniform):
+        return sample(logits, 1.0, 5, 0.9, uniform)
+
+    batch = Batch(model, 3, 12, draw, noise)
+    batch.cache.is_empty = False
+    batch.step(torch.zeros(2, device="meta"), torch.zeros(3, device="meta"))
+    assert batch.hidden.shape == (3, 12) and batch.hidden.is_meta
 
 
 def test_limits_and_cut_flags():

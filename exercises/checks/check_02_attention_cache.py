@@ -12,7 +12,7 @@ def attend(q, k, v, keys, values, lengths):
     """The shipped pieces of model.py in one place: KVCache.append, GPT.forward's mask,
     Block.forward's read."""
     cache = model.KVCache.__new__(model.KVCache)
-    cache.keys, cache.values, cache.lengths = keys[None], values[None], lengths
+    cache.keys, cache.values, cache.read = keys[None], values[None], keys.shape[2]
     positions = torch.tensor(lengths)[:, None] + torch.arange(q.shape[2])  # [B, T]
     k, v = cache.append(0, positions, k, v)  # [B, G, S, D]
     mask = (torch.arange(k.shape[2]) <= positions[:, :, None])[:, None]  # [B, 1, T, S]
@@ -95,7 +95,7 @@ class Watched(model.KVCache):
                 k,
                 v,
                 *before,
-                list(self.lengths),
+                self.lengths.tolist(),
                 self.keys[layer].clone(),
                 self.values[layer].clone(),
             )
@@ -152,7 +152,7 @@ def check(attend):
     cache = Watched(gpt.config, 3, 10, like=gpt.head_weight)
     with torch.no_grad(), Capture(cache) as capture:
         for new, lengths in ((4, [0, 0, 0]), (1, [4, 2, 1]), (1, [5, 3, 2]), (3, [6, 4, 3])):
-            cache.lengths = lengths
+            cache.lengths = torch.tensor(lengths)
             gpt(torch.randint(0, 30, (3, new), generator=torch.Generator().manual_seed(new)), cache)
     for q, expected, k, v, keys, values, lengths, *after in capture.calls:
         compared(

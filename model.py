@@ -272,7 +272,6 @@ def sample(
 
 # Prompt tokens at a time: little padding, and buffers that fit a CPU's cache.
 PREFILL = {"cpu": 2**11, "cuda": 2**16}
-ROWS = 128  # in work at a time; further prompts wait until a row ends
 LOOK_EVERY = 8  # tokens: to see which rows have ended, the host waits for the device
 
 
@@ -283,10 +282,10 @@ class Batch:
     """
 
     def __init__(self, model: GPT, places: int, columns: int, draw: Callable, noise: Tensor):
-        like, c = model.head_weight, model.config
+        like = model.head_weight
         self.model, self.draw, self.noise = model, draw, noise  # noise [prompts, max_new_tokens]
-        self.cache = KVCache(c, places, columns, like)
-        self.hidden = like.new_zeros(places, c.n_embd)  # of the token before the one to draw
+        self.cache = KVCache(model.config, places, columns, like)
+        self.hidden = like.new_zeros(places, like.shape[1])  # of the token before the next
         # [B] each: number of the prompt, t tokens drawn, the last of them, 1 until the row ends
         self.state = torch.zeros(4, places, dtype=torch.long, device=like.device)
         self.new = torch.full(noise.shape, -1, device=like.device)  # tokens drawn; -1: none
@@ -339,14 +338,15 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     noise: Tensor | None = None,
+    places: int = 128,
 ) -> list[Completion]:
     """Continue each prompt, a list of token ids, by at most max_new_tokens; the order is kept.
 
-    A completion ends at its first eos (of several: at any of them). It is truncated at
-    max_new_tokens or max_seq_len; a prompt of max_seq_len tokens gets an empty completion. All
-    randomness comes from `noise`, numbers from [0, 1) in float64 [B, max_new_tokens]: row b draws
-    its token t with noise[b, t]. So a completion depends on its own prompt and noise alone (up to
-    rounding), not on its batch. None takes fresh noise; the global random state is never used.
+    A completion ends at its first eos (of several: at any). It is truncated at max_new_tokens or
+    max_seq_len; a prompt of max_seq_len tokens gets an empty one. Row b draws its token t with
+    noise[b, t], numbers from [0, 1) in float64 [B, max_new_tokens] (None: fresh ones; the global
+    random state is never used). So a completion depends on its own prompt and noise alone, up to
+    rounding. At most `places` rows are in work at a time; further prompts wait until one ends.
 
     Raises ValueError for a prompt that is empty or longer than the context, for settings out of
     range, and for noise of another shape.
@@ -370,7 +370,7 @@ def generate(
     total = [min(len(prompt) + max_new_tokens, max_seq_len) for prompt in prompts]
     waiting = [row for row, prompt in enumerate(prompts) if total[row] > len(prompt)]
     columns = max((total[row] for row in waiting), default=0)
-    rows = [-1] * min(ROWS, len(waiting))  # the prompt in each place
+    rows = [-1] * min(places, len(waiting))  # the prompt in each place
     left = [0] * len(rows)  # tokens that it may still get; 0: it has ended, the place is free
     draw = partial(sample, temperature=temperature, top_k=top_k, top_p=top_p)
     stop = torch.tensor([*ends], device=device), torch.tensor(total, device=device)

@@ -104,8 +104,8 @@ def greedy(
     order = [i for i in range(len(prompts)) if len(prompts[i]) <= most]
     order.sort(key=lambda i: len(prompts[i]))
     mine = shard(order)
-    for start in tqdm(range(0, len(mine), 128), note, leave=False, disable=not note):
-        part = [prompts[i] for i in mine[start : start + 128]]
+    for start in tqdm(range(0, len(mine), 512), note, leave=False, disable=not note):
+        part = [prompts[i] for i in mine[start : start + 512]]
         longest = max_new_tokens or settings.max_new_tokens
         completions = generate(
             model, part, eos=tokenizer.ends, temperature=0, max_new_tokens=longest

@@ -140,8 +140,12 @@ def sampler_contenders(device: str, quick: bool, shape: dict, batch: int) -> Con
     prompts = ids.tolist()
     peers = []  # made by the first run of the contender that needs it
 
-    def sample(prompts: list[list[int]], eos: int = -1, noise: torch.Tensor | None = None) -> int:
-        completions = generate(model, prompts, max_new_tokens=new, eos=eos, noise=noise)
+    def sample(
+        prompts: list[list[int]], eos: int = -1, noise: torch.Tensor | None = None, most: int = new
+    ) -> int:
+        completions = generate(
+            model, prompts, max_new_tokens=most, eos=eos, noise=noise, places=batch
+        )
         return sum(len(completion.ids) for completion in completions)
 
     weights = []
@@ -187,6 +191,8 @@ def sampler_contenders(device: str, quick: bool, shape: dict, batch: int) -> Con
     ragged = []
     for b, row in enumerate(prompts):
         ragged.append(row[:short] if b % 2 else row + row[: long - prompt])
+    many = torch.randint(1, shape["vocab_size"], (4 * batch, prompt)).tolist()
+    ends = noise[torch.randperm(batch, generator=torch.Generator().manual_seed(0))].repeat(4, 1)
     groups = [p for p in prompts[::8] for _ in range(8)]
     return {
         "the matrix products alone (floor)": floor,
@@ -195,6 +201,8 @@ def sampler_contenders(device: str, quick: bool, shape: dict, batch: int) -> Con
         "generate, 8 samples of each prompt": lambda: sample(groups),
         f"generate, prompts of {short} and {long}": lambda: sample(ragged),
         "generate, rows that end one after another": lambda: sample(prompts, 0, noise),
+        "generate, 4 times the rows, half the tokens": lambda: sample(many, most=new // 2),
+        "generate, 4 times the rows, each ends by itself": lambda: sample(many, 0, ends),
     }
 
 

@@ -43,6 +43,8 @@ def test_the_sampler_rows_sample_what_they_say():
     )
     counts = {name: run() for name, run in rows.items() if "transformers" not in name}
     ending = counts.pop("generate, rows that end one after another")
+    assert counts.pop("generate, 4 times the rows, half the tokens") == 4 * 16 * 8
+    assert counts.pop("generate, 4 times the rows, each ends by itself") == 4 * sum(range(1, 17))
     assert set(counts.values()) == {16 * 16} and ending == sum(range(1, 17))
 
 

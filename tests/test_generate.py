@@ -333,11 +333,11 @@ def test_the_host_reads_once_in_eight_tokens(setting):
 
 
 def test_a_step_can_be_captured(monkeypatch):
-    """In one graph, with the same completions as eagerly: rows end, are refilled and dropped."""
+    """In one graph, with the same completions as eagerly, while rows end and are refilled."""
     model = random_model(tie_head=False, n_layer=1).double()
-    prompts = [random_ids(n, seed=n).tolist() for n in (1, 9, 3, 7, 12, 5)]
-    noise = uniform(6, 12, rng=torch.Generator().manual_seed(3))
-    setting = dict(max_new_tokens=12, eos=4, noise=noise, places=4)
+    prompts = [random_ids(n, seed=n).tolist() for n in (1, 9, 3)]
+    noise = uniform(3, 12, rng=torch.Generator().manual_seed(3))
+    setting = dict(max_new_tokens=12, eos=4, noise=noise, places=2)
     want = generate(model, prompts, **setting)
     compiled = torch.compile(Batch.step, fullgraph=True, backend="eager", dynamic=True)
     monkeypatch.setattr(Batch, "step", compiled)

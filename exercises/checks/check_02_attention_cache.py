@@ -79,7 +79,9 @@ class Capture(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         if func is F.scaled_dot_product_attention:
-            self.calls.append((args[0], out, *self.cache.noted[-1]))
+            noted = self.cache.noted[-1]
+            heads = len(args[0]), -1, *noted[0].shape[2:]  # [B, H, T, D], also in a decode step
+            self.calls.append((args[0].reshape(heads), out.reshape(heads), *noted))
         return out
 
 

@@ -7,11 +7,11 @@ between two contenders says more than a score.
 import torch
 
 from data.tokenizer import encode
-from model import GPT, batch_by_tokens
+from model import GPT
 from pretrained.tokenizer import ChatTokenizer
 from report.explain import Run
 from rubrics import Example, judge_prompt
-from step import completion_hidden
+from step import batch_by_tokens, completion_hidden
 from trainer.settings import Settings
 
 

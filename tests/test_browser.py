@@ -85,7 +85,7 @@ def test_in_a_browser_the_page_fits_its_width_and_its_tokens_answer(report, tmp_
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     found = dict(re.findall(r'data-(\w+)="([^"]*)"', re.search(r"<body[^>]*>", done.stdout)[0]))
     assert (
@@ -141,7 +141,7 @@ def test_in_a_browser_popovers_and_heatmaps_say_what_the_json_says(tmp_path):
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     pops, heats, key = json.loads(unescape(re.search(r'data-look="([^"]*)"', done.stdout)[1]))
     pops = iter(pops)

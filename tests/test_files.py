@@ -81,7 +81,7 @@ def test_ending_train_sh_ends_its_child(tmp_path, how):
         time.sleep(0.1)
     assert (tmp_path / "base.jsonl").exists()
     process.send_signal(how)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 128 + how
     assert ("rcsd.py: interrupted" in errors) == (how == signal.SIGINT)
     for _ in range(100):

@@ -227,7 +227,7 @@ def test_workers_end_with_the_study_and_ctrl_c_says_one_line(tmp_path, how):
         os.killpg(process.pid, how)  # as a terminal does: to the study and to its workers
     else:
         process.kill()
-    errors = process.communicate(timeout=120)[1]
+    errors = process.communicate(timeout=300)[1]
     if how == signal.SIGINT:
         lines = [line for line in errors.splitlines() if line and "study:" not in line]
         assert process.returncode == 130 and lines == [

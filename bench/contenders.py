@@ -210,7 +210,7 @@ def sampler_contenders(device: str, quick: bool, shape: dict, batch: int) -> Con
 class Ids:
     """What `sample_completions` asks of a tokenizer; no completion ends early."""
 
-    eos = -1
+    ends = frozenset()
 
 
 def loop_contenders(device: str, quick: bool) -> Contenders:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from bench import bench
+from bench import contenders as contenders_module
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +111,12 @@ def test_peak_memory_of_a_known_case():
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=bench.ROOT
     )
     assert 64 * 2**20 <= int(out.stdout) < 80 * 2**20, out.stderr
+
+
+def test_every_own_contender_of_sampler_and_step_runs():
+    tiny = contenders_module.SMALL | {"vocab_size": 64}
+    parts = [contenders_module.sampler_contenders("cpu", True, tiny, 4)]
+    parts.append(contenders_module.loop_contenders("cpu", quick=True))
+    for name, run in [pair for part in parts for pair in part.items()]:
+        if "TRL" not in name and "transformers" not in name:
+            run()

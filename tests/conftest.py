@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import signal
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -42,6 +43,11 @@ def takes(path):
 
 def pytest_runtest_protocol(item):
     return True if TAKEN and not takes(item.path) else None  # True: passed over
+
+
+# run.sh starts one of its two runs beside itself. A shell makes such a process deaf to Ctrl-C, and
+# so would be the commands that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

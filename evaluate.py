@@ -139,9 +139,8 @@ def evaluate(out: Path, settings: Settings) -> dict:
     tokenizer, device = load_tokenizer(out, settings), device_of(settings)
     base = load_base(out, settings, device)[0].eval()
     writer, student = (load_model(out / f"{name}.pt", device).eval() for name in TRAINED[1:])
-    seconds = {
-        s: seconds_of(out, s) for s in stages_of(out, settings)
-    }  # now: a bad log costs no time
+    # Before the answers: a bad log costs no time.
+    seconds = {stage: seconds_of(out, stage) for stage in stages_of(out, settings)}
     examples = test_questions(out)
     reference = {e.id: e.rubric for e in examples}
     written = write_rubrics(base, tokenizer, examples, settings)

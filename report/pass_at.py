@@ -22,7 +22,7 @@ from rubrics import Example, can_check, is_right, prompt
 from trainer.processes import gather, rank_and_size, shard
 from trainer.settings import Settings, seed_for
 
-ROWS = 128  # answers that are sampled at a time
+ROWS = 512  # answers asked of `generate` at a time: those that wait take the places of ended ones
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:

@@ -3,7 +3,8 @@
 import random
 from dataclasses import replace
 
-from data.laws import LAWS, TENS, Chain, Law
+from data.chains import Chain
+from data.laws import LAWS, TENS, Law
 from data.problems import (
     DEFAULT_VALUES,
     Problem,

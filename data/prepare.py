@@ -26,11 +26,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from data.chains import CHAINS
 from data.console import Parser, exit_code, folder_path, number_flag, open_console
 from data.files import write_lines
 from data.generate import example, rubric, solution
 from data.invented import invented
-from data.laws import BY_NAME, CHAINS, FIELDS, LAWS, Law
+from data.laws import BY_NAME, FIELDS, LAWS, Law
 from data.mistakes import mistaken
 from data.problems import Problem, draw
 from data.tokenizer import SPECIALS, save_ranks, train_bpe

@@ -13,7 +13,8 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import product
 
-from data.laws import BY_NAME, CHAINS, LAWS, Chain, Law
+from data.chains import CHAINS, Chain
+from data.laws import BY_NAME, LAWS, Law
 from data.relations import Form, forms, is_workable
 
 DEFAULT_VALUES = tuple(range(2, 13))  # of a quantity for which the law names no others

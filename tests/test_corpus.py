@@ -13,8 +13,9 @@ from fractions import Fraction
 
 import pytest
 
+from data.chains import CHAINS
 from data.grammar import canonical, correct
-from data.laws import BY_NAME, CHAINS, FIELDS, LAWS
+from data.laws import BY_NAME, FIELDS, LAWS
 from data.mistakes import mistaken
 from data.prepare import (
     KINDS,

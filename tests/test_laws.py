@@ -7,7 +7,8 @@ from math import isclose
 
 import pytest
 
-from data.laws import BY_NAME, CHAINS, FIELDS, LAWS
+from data.chains import CHAINS
+from data.laws import BY_NAME, FIELDS, LAWS
 from data.problems import SMALLER, chain_tuples, key_of, split_of, split_tuples, tuples, units_of
 from data.relations import forms
 from oracle import evaluate, function, si, words

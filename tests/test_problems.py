@@ -9,10 +9,11 @@ from math import isclose
 import pytest
 
 import data.invented as invented_module
+from data.chains import CHAINS
 from data.generate import example, question, solution
 from data.grammar import canonical, correct, final_answer
 from data.invented import invented, invented_law
-from data.laws import BY_NAME, CHAINS, LAWS, Law
+from data.laws import BY_NAME, LAWS, Law
 from data.mistakes import mistaken, wrong_forms
 from data.prepare import KINDS
 from data.problems import SMALLER, comparison, one_step, tuples, units_of

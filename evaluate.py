@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 
 from base import check_data, count_parameters, load_base
+from data import explanations
 from data.console import exit_code, file_path, number_flag
 from data.files import digest
-from data.grammar import correct
 from data.reading import write_json
 from data.split import held_out_questions
 from data.tokenizer import Tokenizer, encode
@@ -33,7 +33,7 @@ from report.explain import open_run
 from report.pass_at import report_pass_at
 from report.results import read_results
 from report.write import explain_one, write_report
-from rubrics import Example, Rubric, grade, key_relations, prompt, usable_rubric
+from rubrics import Example, Rubric, grade, is_right, key_relations, prompt, usable_rubric
 from step import greedy, write_rubrics
 from trainer.checkpoints import load, load_model, require_same_inputs
 from trainer.command_line import hold, settings_from, settings_parser, with_run_settings
@@ -45,21 +45,32 @@ from trainer.settings import Settings
 GROUPS = (
     "known laws",
     "new laws",
-    "unseen phrasing, known",
-    "unseen phrasing, new",
+    "known links",
+    "new links",
+    "unseen phrasing, known laws",
+    "unseen phrasing, new laws",
+    "unseen phrasing, known links",
+    "unseen phrasing, new links",
     "unseen two-step, known",
     "unseen two-step, new",
+    "unseen chain, known",
+    "unseen chain, new",
 )
-SEEN = GROUPS[:2]  # their phrasings occur in training
+SEEN = GROUPS[:4]  # their phrasings occur in training
 TRAINED = ("base", "stage1", "stage2")
 
 
 def group_of(e: Example) -> str:
     """The row of the table that a test question belongs to."""
     knowledge = "new" if e.meta["new"] else "known"
+    subject = "links" if e.meta["kind"] in explanations.KINDS else "laws"
     if e.meta["phrasing"] == "seen":
-        return f"{knowledge} laws"
-    return f"unseen {'two-step' if e.meta['kind'] == 'two-step' else 'phrasing'}, {knowledge}"
+        return f"{knowledge} {subject}"
+    if e.meta["kind"] == "two-step":
+        return f"unseen two-step, {knowledge}"
+    if e.meta.get("combination") == "unseen":
+        return f"unseen chain, {knowledge}"
+    return f"unseen phrasing, {knowledge} {subject}"
 
 
 def answer_all(
@@ -85,7 +96,7 @@ def answer_all(
     rows = []
     for e, (text, truncated, length) in zip(examples, answers):
         row = {"id": e.id, "group": group_of(e), "kind": e.meta["kind"], "text": text}
-        row |= {"truncated": truncated, "correct": correct(text, e.answer)}
+        row |= {"truncated": truncated, "correct": is_right(e, text)}
         row |= {"score": grade(e, text), "length": length}
         rows.append(row)
     return rows

@@ -21,6 +21,7 @@ from data.grammar import (
     states,
     uses,
 )
+from data.statements import ANSWERS, answered, claims_of
 
 CATEGORIES = ("Essential", "Important", "Optional", "Pitfall")
 _DESCRIPTION = re.compile(rf"({'|'.join(CATEGORIES)}): \S")
@@ -56,9 +57,9 @@ class Criterion:
             raise ValueError(
                 f"criterion: unknown check {self.check!r}, expected one of {', '.join(CHECKS)}"
             )
-        no_relation = kind == "states" and canonical(wanted) is None
+        no_relation = kind == "states" and canonical(wanted) is None and not claims_of(wanted)
         no_text = kind in ("avoids", "shows") and not wanted
-        no_answer = kind == "answer" and final_answer(f"Answer: {wanted}") is None
+        no_answer = kind == "answer" and not _can_be_checked(wanted)
         if no_relation or no_text or no_answer:
             raise ValueError(f"criterion: check {self.check!r} does not say what it looks for")
 
@@ -68,6 +69,11 @@ class Criterion:
         if match := _DESCRIPTION.match(self.description):
             return match[1]
         return "Pitfall" if self.weight < 0 else "Essential" if self.weight >= 4 else "Important"
+
+
+def _can_be_checked(answer: str) -> bool:
+    """Whether an answer is a quantity, or one of those to a question that asks why."""
+    return final_answer(f"Answer: {answer}") is not None or answer.lower() in ANSWERS
 
 
 @dataclass(frozen=True)
@@ -314,16 +320,18 @@ def rubric_problem(text: str, truncated: bool, form: RubricForm | None = None) -
 
 # One of these opens each Essential criterion of the project's data, before its relation.
 VERBS = ("uses ", "states that ", "starts from ", "is based on ")
+SAYS = ("says that ", "states that ", "explains that ", "shows that ")  # before a cause and effect
 
 
 def key_relations(rubric: Rubric) -> set[tuple]:
-    """The canonical relations that the Essential criteria demand: what a teacher can learn."""
+    """The relations and links that the Essential criteria demand: what a teacher can learn."""
     keys = set()
     for criterion in rubric.criteria:
         body = criterion.description.partition(": ")[2]
-        for verb in VERBS:
+        for verb in dict.fromkeys(VERBS + SAYS):
             if criterion.category == "Essential" and body.startswith(verb):
-                keys.add(canonical(body.removeprefix(verb)))
+                said = body.removeprefix(verb)
+                keys.update(claims_of(said) or {canonical(said)})
     return keys - {None}
 
 
@@ -349,19 +357,22 @@ def satisfied(criterion: Criterion, completion: str) -> bool:
     if kind == "unit":
         return has_unit(completion, wanted)
     if kind == "answer-line":
-        return answer_line(completion.strip().split("\n")[-1]) is not None
+        last = completion.strip().split("\n")[-1]
+        return answer_line(last) is not None or answered(last) in ANSWERS
     if kind == "answer":
-        return correct(completion, wanted)
+        return correct(completion, wanted) or (
+            wanted.lower() in ANSWERS and answered(completion) == wanted.lower()
+        )
     raise ValueError(f"criterion {criterion.description!r} has no check that a program can run")
 
 
 def grading_rubric(example: Example) -> Rubric:
     """The example's rubric, and a criterion that no model reads: the final answer is right.
 
-    Without it a wrong answer whose steps look right would have the full score. An answer that is
-    no quantity cannot be checked; then the rubric alone is graded.
+    Without it a wrong answer whose steps look right would have the full score. An answer that no
+    program can check is left to the rubric.
     """
-    if final_answer(f"Answer: {example.answer}") is None:
+    if not _can_be_checked(example.answer):
         return example.rubric
     text, check = "Essential: reaches the correct final answer", f"answer {example.answer}"
     return Rubric((*example.rubric.criteria, Criterion("Answer", text, 5, check)))
@@ -375,11 +386,25 @@ def grade(example: Example, completion: str, rule: str = "rar") -> float:
 
 def can_check(example: Example) -> bool:
     """Whether a program can tell a right answer to it: the reference itself must count as right."""
-    return is_right(example, f"Answer: {example.answer}")
+    return has_answer(example, f"Answer: {example.answer}")
 
 
 def is_right(example: Example, completion: str) -> bool:
-    """Whether the final answer is the reference's: its value and unit, or its letter or text."""
+    """Whether the final answer is the reference's. An explanation must give all its reasons too:
+    a direction alone can be guessed."""
+    if not has_answer(example, completion):
+        return False
+    if example.answer.lower() not in ANSWERS:
+        return True
+    criteria = example.rubric.criteria if example.rubric else ()
+    reasons = [c for c in criteria if c.category == "Essential" and c.check]
+    return all(satisfied(c, completion) for c in reasons)
+
+
+def has_answer(example: Example, completion: str) -> bool:
+    """Whether the final answer is the reference's: its value and unit, letter, text or direction."""
+    if "letter" not in example.meta and example.answer.lower() in ANSWERS:
+        return answered(completion) == example.answer.lower()
     if "letter" not in example.meta:
         return correct(completion, example.answer)
     return chosen(completion, example.answer) in (example.meta["letter"].upper(), example.answer)

@@ -8,6 +8,7 @@ import re
 from functools import lru_cache
 
 from data.algebra import Terms, in_signs, law, terms_of
+from data.statements import claims_of, claims_too
 from data.units import Quantity, is_same, is_same_unit, plain, quantities, quantity
 
 
@@ -133,7 +134,12 @@ _CLAUSE = re.compile(r"[,;]| (?:so|where|because|since|and|with|which) ")
 
 
 def states(text: str, relation: str) -> bool:
-    """Whether a line opens with the relation, or with its law solved for another quantity."""
+    """Whether a line opens with the relation, or with its law solved for another quantity.
+
+    A cause with its effect ("the mass rises, so the weight rises") may be said in any words.
+    """
+    if claims_of(relation):
+        return claims_too(text, relation)
     lines, wanted = text.split("\n"), canonical(relation)
     if any(canonical(" = ".join(line.split(" = ")[:2])) == wanted for line in lines):
         return True
@@ -197,7 +203,7 @@ def uses(text: str, wrong: str) -> bool:
     Anything else must not be shown. The operation may stand in a larger expression, its parts in any
     order. A name that is part of a longer name is another quantity.
     """
-    if "=" in wrong:
+    if "=" in wrong or claims_of(wrong):
         return states(text, wrong)
     operation = terms_of(_signs(wrong)) if re.search("[×÷+−]", _signs(wrong)) else None
     if not operation:

@@ -38,6 +38,7 @@ SHARES = (
     "exposure_share",
     "ema_decay",
     "prompt_weight",
+    "explanation_share",
     "rubric_rate",
     "corrupted",
 )
@@ -59,6 +60,7 @@ class Settings:
     base_rows: int = setting(160_000, "data", "rows of the stage-0 corpus")
     exposure_count: int = setting(1500, "data", "solved questions about new laws in stage 0")
     exposure_share: float = setting(0.03, "data", "share of stage-0 rows that are one of them")
+    explanation_share: float = setting(0.45, "data", "share of the questions that ask why")
     stage1_questions: int = setting(1200, "data", "questions with reference rubrics for stage I")
     stage2_questions: int = setting(1600, "data", "questions for stage II")
     test_questions: int = setting(400, "data", "questions in each test set")

@@ -1,0 +1,336 @@
+"""Questions that ask why: causes and effects in words, with solution and rubric.
+
+In order: the problem, its question, its solution, its rubric. A problem is one of KINDS:
+
+    effect      what happens to the last quantity of a path when the first rises or falls
+    held        the same when the first stays as it is
+    two causes  what happens when two causes of one effect change, perhaps against each other
+    cause       how the first quantity must change so that the last one rises or falls
+    more        two things differ in the first quantity: which has more of the last
+    choice      which of four statements is right
+"""
+
+import random
+from dataclasses import dataclass, replace
+
+from data.generate import draw_pattern
+from data.laws import FIELDS
+from data.paths import MOST_LINKS, Path, invented_path, paths_of, split_of, split_of_key, twin_links
+from data.statements import COMPARED, FALLS, RISES, STAYS, UNKNOWN, VERB, statement
+from rubrics import SAYS, Criterion, Example, Rubric
+
+KINDS = ("effect", "held", "two causes", "cause", "more", "choice")
+KIND_SHARES = (0.4, 0.08, 0.1, 0.16, 0.16, 0.1)
+LENGTH_SHARES = (0.4, 0.35, 0.25)  # of paths of one, two and three links
+UNSEEN_SHARE = 0.8  # of the hard set: an unseen path; the others have an unseen wording
+NAMES = ("A", "B")  # the two things of "more"
+PLURALS = {"leaf": "leaves", "valley": "valleys", "body": "bodies"}
+
+
+# ------------------------------------------------------------------------------------- the problem
+@dataclass(frozen=True)
+class Explanation:
+    """A problem about the causes and effects of one path, or of two links with one effect."""
+
+    kind: str
+    paths: tuple[Path, ...]
+    does: tuple[int, ...]
+    """What the first quantity of each path does: RISES, FALLS or STAYS."""
+    options: tuple[str, ...] = ()
+    """The four statements of a choice."""
+    place: str = ""
+    """Of "more": the thing with the greater or lower first quantity."""
+
+    @property
+    def path(self) -> Path:
+        return self.paths[0]
+
+    @property
+    def name(self) -> str:
+        return " and ".join(path.name for path in self.paths)
+
+    @property
+    def new(self) -> bool:
+        """Whether it needs a new link."""
+        return any(path.new for path in self.paths)
+
+    @property
+    def unseen(self) -> bool:
+        """Whether no training question has its path."""
+        return any(split_of(path) == "hard" for path in self.paths)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What it asks, whatever the words: its paths, kind and directions."""
+        return (f"{self.name}:{self.kind}:{','.join(map(str, self.does))}",)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """What the last quantity does by each path."""
+        return tuple(does * path.sign for does, path in zip(self.does, self.paths))
+
+    target, converted = "", ""  # as a Problem has them: its keys tell all
+
+
+def _draw_kind(rng: random.Random) -> tuple[str, int]:
+    """A kind, and the number of links of its path."""
+    kind = rng.choices(KINDS, KIND_SHARES)[0]
+    length = rng.choices(range(1, MOST_LINKS + 1), LENGTH_SHARES)[0]
+    if kind in ("two causes", "choice"):
+        length = 1
+    return kind, length
+
+
+def explanation(new: bool, split: str, rng: random.Random, *, hard: bool = False) -> Explanation:
+    """A problem about real links for a split: "train", "valid" or "test"; `new`: with a new link.
+
+    With `hard`, UNSEEN_SHARE of the draws have a path of two or three links that no training
+    question has; so has a third of the split "valid", from other paths.
+    """
+    unseen = UNSEEN_SHARE if hard else 1 / 3 if split == "valid" else 0
+    unseen = rng.random() < unseen
+    while True:
+        kind, length = _draw_kind(rng)
+        field, source = rng.choice(FIELDS), "train"
+        if unseen:
+            source = "hard" if hard else "valid"
+            if length == 1:
+                continue
+        if kind == "two causes":
+            pairs = [p for p in twin_links(field) if (p[0].new or p[1].new) == new]
+            if not pairs:
+                continue
+            paths = tuple(Path((link,)) for link in rng.sample(rng.choice(pairs), 2))
+        else:
+            found = paths_of(field, new, length, source)
+            if not found:
+                continue
+            paths = (rng.choice(found),)
+        problem = _posed(kind, paths, rng)
+        if source != "train" or split_of_key(problem.keys[0]) == split:
+            return problem
+
+
+def invented_explanation(rng: random.Random) -> Explanation:
+    """A problem about links that hold nowhere."""
+    kind, length = _draw_kind(rng)
+    if kind == "two causes":
+        first, other = invented_path(1, rng), invented_path(2, rng).links[0]
+        second = Path((replace(other, effect=first.links[0].effect),))
+        if second.links[0].cause in (first.links[0].cause, first.links[0].effect):
+            return invented_explanation(rng)
+        return _posed(kind, (first, second), rng)
+    return _posed(kind, (invented_path(length, rng),), rng)
+
+
+def _posed(kind: str, paths: tuple[Path, ...], rng: random.Random) -> Explanation:
+    """The problem with its directions and whatever else its kind needs."""
+    does = tuple(STAYS if kind == "held" else rng.choice((RISES, FALLS)) for _ in paths)
+    problem = Explanation(kind, paths, does)
+    if kind == "more":
+        return replace(problem, place=rng.choice(NAMES))
+    if kind == "choice":
+        return replace(problem, options=_options(problem, rng))
+    return problem
+
+
+def _options(p: Explanation, rng: random.Random) -> tuple[str, ...]:
+    """Four statements: the right one, its sign turned round, no effect, another link turned round."""
+    link, does = p.path.links[0], p.does[0]
+    then = does * link.sign
+    if link.field == "invented":
+        other = invented_path(1, rng).links[0]
+    else:
+        other = rng.choice(paths_of(link.field, False, 1, "train")).links[0]
+        if other == link:
+            return _options(p, rng)
+    options = [
+        statement(link.cause, does, link.effect, then),
+        statement(link.cause, does, link.effect, -then),
+        statement(link.cause, does, link.effect, STAYS),
+        statement(other.cause, does, other.effect, -does * other.sign),
+    ]
+    rng.shuffle(options)
+    return tuple(options)
+
+
+# ------------------------------------------------------------------------------------ the question
+def question(p: Explanation, order: tuple[str, ...], fact: int, ask: int) -> str:
+    """The problem in words: the facts, what stays the same and what is asked, in this order.
+
+    `order` is a permutation of ("scene", "facts", "ask"); `fact` and `ask` are wordings from 0 to 2.
+    """
+    first, last = p.path.links[0].cause, p.path.links[-1].effect
+    given = list(dict.fromkeys(link.condition for path in p.paths for link in path.links))
+    said = {"scene": f"given: {', '.join(given)}."}
+    if p.kind == "choice":
+        said["facts"] = " ".join(f"({name}) {text}." for name, text in zip("ABCD", p.options))
+        said["ask"] = (
+            "which statement is right?",
+            "which of the statements holds?",
+            "find the right statement.",
+        )[ask]
+        order = tuple(part for part in order if part != "facts") + ("facts",)
+    elif p.kind == "more":
+        things = PLURALS.get(p.path.links[0].thing, p.path.links[0].thing + "s")
+        thing, other = p.path.links[0].thing, NAMES[p.place == "A"]
+        more, most = ("greater", "greater") if p.does[0] == RISES else ("lower", "lower")
+        said["facts"] = (
+            f"{things} A and B differ only in the {first}, which is {more} in {p.place}.",
+            f"{thing} {p.place} has a {most} {first} than {thing} {other} and is like it otherwise.",
+            f"of two {things}, A and B, {p.place} has the {more} {first}.",
+        )[fact]
+        said["ask"] = (
+            f"which has the greater {last}, and why?",
+            f"in which is the {last} greater? Explain.",
+            f"explain which of them has the greater {last}.",
+        )[ask]
+    elif p.kind == "cause":
+        said["facts"] = (
+            f"the {last} {'should rise' if p.ends[0] == RISES else 'should fall'}.",
+            f"the aim is that the {last} {VERB[p.ends[0]]}.",
+            f"somebody wants the {last} to {'rise' if p.ends[0] == RISES else 'fall'}.",
+        )[fact]
+        said["ask"] = (
+            f"how must the {first} change, and why?",
+            f"what must the {first} do? Explain.",
+            f"explain how the {first} must change.",
+        )[ask]
+    else:
+        changes = " and ".join(
+            f"the {path.links[0].cause} {VERB[does]}" for path, does in zip(p.paths, p.does)
+        )
+        said["facts"] = (f"{changes}.", f"suppose that {changes}.", f"imagine that {changes}.")[
+            fact
+        ]
+        said["ask"] = (
+            f"what happens to the {last}, and why?",
+            f"how does the {last} change? Explain.",
+            f"explain what the {last} does.",
+        )[ask]
+    sentences = [said[part] for part in order]
+    return " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
+
+
+# ------------------------------------------------------------------------------------ the solution
+def lines(p: Explanation) -> list[str]:
+    """One statement for each link."""
+    found = []
+    for path, does in zip(p.paths, p.does):
+        for link in path.links:
+            then = does * link.sign
+            text = statement(link.cause, does, link.effect, then, _verbs(p))
+            found.append(f"in {p.place}, {text}" if p.kind == "more" else text)
+            does = then
+    return found
+
+
+def _verbs(p: Explanation) -> dict[int, str]:
+    return COMPARED if p.kind == "more" else VERB
+
+
+def answer(p: Explanation) -> str:
+    """The reference answer: "it falls", "it must rise", "it cannot be told", "A"."""
+    if p.kind == "choice":
+        return "ABCD"[p.options.index(lines(p)[0])]
+    if p.kind == "more":
+        return p.place if p.ends[0] == RISES else NAMES[p.place == "A"]
+    if p.kind == "cause":
+        return "it must rise" if p.does[0] == RISES else "it must fall"
+    return f"it {VERB[p.ends[0]]}" if len(set(p.ends)) == 1 else UNKNOWN
+
+
+def solution(p: Explanation) -> str:
+    """One line for each link, then the line "Answer: ..."."""
+    return "\n".join([*lines(p), f"Answer: {answer(p)}"])
+
+
+def mistaken_explanation(
+    p: Explanation, wrong: dict[str, float], rng: random.Random
+) -> Explanation:
+    """The problem as somebody solves it who takes some links for their opposites.
+
+    `wrong` has, by the cause and effect of a link, the chance that it is turned round. A choice
+    stays as it is, since a wrong statement may not be among its options.
+    """
+
+    def believed(path: Path) -> Path:
+        return Path(
+            tuple(
+                replace(link, sign=-link.sign) if rng.random() < wrong.get(link.name, 0) else link
+                for link in path.links
+            )
+        )
+
+    if p.kind == "choice":
+        turned = believed(p.path)
+        if turned.sign == p.path.sign:
+            return p
+        link, does = turned.links[0], p.does[0]
+        if statement(link.cause, does, link.effect, does * link.sign) not in p.options:
+            return p
+        return replace(p, paths=(turned,))
+    if p.kind == "cause":  # what is asked for stays: the last quantity's direction
+        turned = believed(p.path)
+        return replace(p, paths=(turned,), does=(p.ends[0] * turned.sign,))
+    return replace(p, paths=tuple(believed(path) for path in p.paths))
+
+
+# -------------------------------------------------------------------------------------- the rubric
+def rubric(p: Explanation, rng: random.Random) -> Rubric:
+    """A rubric of 3 to 7 weighted criteria: each link is Essential. It never states the answer.
+
+    Every call draws anew which optional criteria appear, and the order, wording and weights.
+    """
+    criteria, said = [], []
+    for path, does in zip(p.paths, p.does):
+        for link in path.links:
+            then = does * link.sign
+            plain = statement(link.cause, does, link.effect, then)
+            words = plain
+            if rng.random() < 0.5:
+                words = f"the {link.effect} {VERB[then]} when the {link.cause} {VERB[does]}"
+            text = f"Essential: {rng.choice(SAYS)}{words}"
+            criteria.append(Criterion("Link", text, rng.choice((4, 5)), f"states {plain}"))
+            said.append((link, does, then))
+            does = then
+    last = p.path.links[-1].effect
+    others = [
+        Criterion(
+            "Aim", f"Important: says what the {last} does", rng.choice((2, 3)), f"shows {last}"
+        )
+    ]
+    middle = [link.effect for link in p.path.links[:-1]]
+    if middle and rng.random() < 0.5:
+        text = f"Important: goes by way of the {' and the '.join(middle)}"
+        others.append(Criterion("Way", text, 2, f"shows {'; '.join(middle)}"))
+    if rng.random() < 0.6:
+        text = "Optional: ends with the answer on a line of its own"
+        others.append(Criterion("Form", text, 1, "answer-line"))
+    link, does, then = rng.choice(said)
+    if then != STAYS and (len(criteria) + len(others) < 3 or rng.random() < 0.5):
+        turned = statement(link.cause, does, link.effect, -then)
+        text = f"Pitfall: does not say that the {link.effect} {VERB[-then]}"
+        others.append(Criterion("Sign", text, rng.choice((-1, -2)), f"avoids {turned}"))
+    if len(criteria) + len(others) < 3:
+        text = "Optional: ends with the answer on a line of its own"
+        others.append(Criterion("Form", text, 1, "answer-line"))
+    criteria += others
+    if rng.random() < 0.3:
+        rng.shuffle(criteria)
+    return Rubric(tuple(criteria))
+
+
+def example(p: Explanation, rng: random.Random, id: str, *, held_out: bool = False) -> Example:
+    """A row of the data. `held_out`: with an unseen combination of links or an unseen wording."""
+    pattern = draw_pattern(rng, held_out and not p.unseen)
+    meta = {
+        "kind": p.kind,
+        "law": p.name,
+        "field": p.path.links[0].field,
+        "new": p.new,
+        "keys": list(p.keys),
+        "phrasing": "unseen" if held_out else "seen",
+        "combination": "unseen" if p.unseen else "seen",
+    }
+    return Example(id, question(p, *pattern), answer(p), solution(p), rubric(p, rng), meta)

@@ -20,6 +20,7 @@ from step import Rollout, batch_by_tokens, length_measures, sft_loss, update
 from trainer.checkpoints import load, load_model, require_same_inputs, require_same_settings
 from trainer.lengths import LengthCheck, check_lengths
 from trainer.loop import Loop, State
+from trainer.packed import packed_tokenizer, unpack
 from trainer.processes import device_of, rank_and_size, wait_for_all
 from trainer.settings import Settings, seed_for
 
@@ -36,7 +37,9 @@ def run_data(out: Path, settings: Settings, resume: bool) -> None:
         print(f"data: done before, {mark.parent}")
         return
     if rank_and_size()[0] == 0:
-        prepare(out / "data", **wanted)
+        start = packed_tokenizer(settings) if settings.start else ""
+        del wanted["start"]
+        prepare(out / "data", **wanted, tokenizer=start)
         made = sorted(p for p in mark.parent.iterdir() if p.suffix in (".jsonl", ".txt"))
         files = {path.name: digest(path) for path in made}  # not what a killed run left there
         write_json(mark, wanted | {"files": files})
@@ -159,6 +162,9 @@ def train_base(
     into the model. Raises ValueError for data that was made with other settings or does not fit.
     """
     check_data(out, settings.up_to("data"))
+    if settings.start:
+        unpack(out, settings, start_inputs(out, settings))
+        return
     tokenizer, device = load_tokenizer(out, settings), device_of(settings)
     rows = read_corpus(out / "data" / "base.jsonl", tokenizer)
     corpus = LengthCheck("base", "corpus", "row", [len(row) for row, _ in rows])

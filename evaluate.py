@@ -151,7 +151,8 @@ def evaluate(out: Path, settings: Settings) -> dict:
     base = load_base(out, settings, device)[0].eval()
     writer, student = (load_model(out / f"{name}.pt", device).eval() for name in TRAINED[1:])
     # Before the answers: a bad log costs no time.
-    seconds = {stage: seconds_of(out, stage) for stage in stages_of(out, settings)}
+    trained = [s for s in stages_of(out, settings) if not (s == "base" and settings.start)]
+    seconds = {stage: seconds_of(out, stage) for stage in trained}
     examples = test_questions(out)
     reference = {e.id: e.rubric for e in examples}
     written = write_rubrics(base, tokenizer, examples, settings)

@@ -162,7 +162,7 @@ def question(p: Explanation, order: tuple[str, ...], fact: int, ask: int) -> str
     """
     first, last = p.path.links[0].cause, p.path.links[-1].effect
     given = list(dict.fromkeys(link.condition for path in p.paths for link in path.links))
-    said = {"scene": f"given: {', '.join(given)}."}
+    said = {"scene": f"given: {'; '.join(given)}."}
     if p.kind == "choice":
         said["facts"] = " ".join(f"({name}) {text}." for name, text in zip("ABCD", p.options))
         said["ask"] = (

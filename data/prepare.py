@@ -20,6 +20,7 @@ What known, new and invented laws are is explained at the top of `laws.py`.
 import json
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -33,8 +34,8 @@ from data.invented import invented
 from data.laws import BY_NAME, FIELDS, Law
 from data.problems import draw
 from data.questions import KINDS, exposures, questions
-from data.tokenizer import SPECIALS, save_ranks, train_bpe
-from rubrics import Example, Rubric
+from data.tokenizer import SPECIALS, TOKENIZER, save_ranks, train_bpe
+from rubrics import Example, Rubric, Sections
 
 MOST_DATA = {  # bounds of the settings of the data: beyond them, hours pass before the first word
     "seed": 2**63 - 1,
@@ -58,9 +59,11 @@ def prepare(
     stage2_questions: int,
     test_questions: int,
     vocab_size: int,
+    tokenizer: str = "",
 ) -> None:
     """Write all files of a run into `out`; a killed run leaves no half file.
 
+    With `tokenizer`, the text of its file, there is no corpus to train one on.
     Raises ValueError for a vocabulary smaller than the bytes and special tokens, or if there are
     fewer questions than asked for.
     """
@@ -92,12 +95,27 @@ def prepare(
     for name, examples in sets.items():
         write_lines(out / f"{name}.jsonl", (e.to_json() for e in examples))
 
-    exposed = exposures(exposure_count, explanation_share, seed)
-    drawing = corpus(base_rows, exposed, exposure_share, explanation_share, seed)
+    if tokenizer:
+        write_lines(out / TOKENIZER, tokenizer.splitlines())
+        return
+    drawing = corpus_of(seed, base_rows, exposure_count, exposure_share, explanation_share)
     rows = list(tqdm(drawing, "data", base_rows, mininterval=1))
     write_lines(out / "base.jsonl", (json.dumps({"sections": s}, ensure_ascii=False) for s in rows))
     texts = (text for sections in rows for _, text in sections)
-    save_ranks(train_bpe(texts, vocab_size - len(SPECIALS)), out / "tokenizer.txt")
+    save_ranks(train_bpe(texts, vocab_size - len(SPECIALS)), out / TOKENIZER)
+
+
+def corpus_of(
+    seed: int,
+    base_rows: int,
+    exposure_count: int,
+    exposure_share: float,
+    explanation_share: float,
+    **others,
+) -> Iterator[Sections]:
+    """The rows of stage 0 that these settings of the data make; they do not depend on `others`."""
+    exposed = exposures(exposure_count, explanation_share, seed)
+    return corpus(base_rows, exposed, exposure_share, explanation_share, seed)
 
 
 # ------------------------------------------------------------------------- what a person would read

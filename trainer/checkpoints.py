@@ -150,7 +150,7 @@ def require_same_settings(path: Path, made: dict, wanted: dict) -> None:
     The path of a data file or a model does not count: its content is one of the inputs.
     """
     for name, value in wanted.items():
-        if name not in ("data", "eval_data", "model") and made.get(name) != value:
+        if name not in ("data", "eval_data", "model", "start") and made.get(name) != value:
             raise ValueError(
                 f"{path} was made with {name}={made.get(name)!r}, not {value!r}: "
                 "use the same settings or another --out"

@@ -56,6 +56,7 @@ class Settings:
     Raises ValueError for a value out of range.
     """
 
+    start: str = setting("", "data", "a packed base: its weights instead of a stage 0")
     seed: int = setting(0, "data", "seed of the data, the weights and every sample")
     base_rows: int = setting(160_000, "data", "rows of the stage-0 corpus")
     exposure_count: int = setting(1500, "data", "solved questions about new laws in stage 0")
@@ -215,6 +216,9 @@ class Settings:
 
 PRESETS = {
     "cpu": {},
+    "quick": dict(  # the shipped base of preset cpu
+        start="shipped/base.pt", stage1_steps=60, stage2_steps=60, test_questions=100
+    ),
     "smoke": dict(
         base_rows=3000,
         stage1_questions=64,

@@ -106,6 +106,8 @@ def explanation(new: bool, split: str, rng: random.Random, *, hard: bool = False
             if not found:
                 continue
             paths = (rng.choice(found),)
+            if kind == "more" and len({link.thing for link in paths[0].links}) > 1:
+                continue
         problem = _posed(kind, paths, rng)
         if source != "train" or split_of_key(problem.keys[0]) == split:
             return problem

@@ -110,7 +110,7 @@ def tuples(law: Law) -> tuple[dict[str, int], ...]:
 
 # ---------------------------------------------------------------------------------------- the split
 def key_of(law: Law, values: dict[str, int]) -> str:
-    """A law and its values as text, such as "weight: weight=6, mass=2, gravity=3"."""
+    """A law and its values as text, such as "weight: weight=6, mass=2, gravitational field strength=3"."""
     return f"{law.name}: " + ", ".join(f"{name}={values[name]}" for name in names_of(law))
 
 

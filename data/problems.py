@@ -86,9 +86,11 @@ def complete(law: Law, numbers: dict[str, int]) -> dict[str, int] | None:
     result = solved[missing].value(numbers)
     if not is_workable(result):
         return None
-    if solved[missing].under:  # a quotient should look like the drawn values, and nothing cancel
-        if result not in law.values.get(missing, DEFAULT_VALUES) or result == numbers[names[1]]:
-            return None
+    is_quotient = bool(solved[missing].under)  # it should look like the drawn values
+    if result not in law.values.get(missing, DEFAULT_VALUES if is_quotient else (result,)):
+        return None
+    if is_quotient and result == numbers[names[1]]:  # something cancels
+        return None
     values = numbers | {missing: int(result)}
     for target, form in solved.items():
         if form.value(values) != values[target] or form.steps(values) is None:
@@ -233,13 +235,18 @@ FACTORS = tuple(Fraction(n) for n in (2, 3, 4, 5, 6)) + tuple(
 def comparison(law: Law, scene: str, rng: random.Random) -> Problem | None:
     """A problem that asks by what factor one quantity changes when another does.
 
-    None for laws that are sums.
+    Both are among those that the law's scenes let vary. None for laws that are sums.
     """
-    solved = [form for form in forms(law.relation).values() if not form.root and not form.signs]
+    varies = law.varies or tuple(forms(law.relation))
+    solved = [
+        form
+        for form in forms(law.relation).values()
+        if not form.root and not form.signs and form.target in varies
+    ]
     if not solved:
         return None
     form, factor = rng.choice(solved), rng.choice(FACTORS)
-    changed = rng.choice(form.names)
+    changed = rng.choice([name for name in form.names if name in varies])
     return Problem(
         kind="comparison",
         law=law.name,

@@ -17,6 +17,7 @@ from data.grammar import (
     correct,
     final_answer,
     has_unit,
+    missing_datum,
     shows,
     states,
     uses,
@@ -58,7 +59,7 @@ class Criterion:
             )
         no_relation = kind == "states" and canonical(wanted) is None
         no_text = kind in ("avoids", "shows") and not wanted
-        no_answer = kind == "answer" and final_answer(f"Answer: {wanted}") is None
+        no_answer = kind == "answer" and not correct(f"Answer: {wanted}", wanted)
         if no_relation or no_text or no_answer:
             raise ValueError(f"criterion: check {self.check!r} does not say what it looks for")
 
@@ -328,7 +329,7 @@ def key_relations(rubric: Rubric) -> set[tuple]:
 
 
 # ------------------------------------------------------------------------------- the machine grader
-CHECKS = ("states", "avoids", "shows", "unit", "answer-line", "answer")
+CHECKS = ("states", "avoids", "shows", "unit", "answer-line", "no-value", "answer")
 
 
 def satisfied(criterion: Criterion, completion: str) -> bool:
@@ -336,8 +337,9 @@ def satisfied(criterion: Criterion, completion: str) -> bool:
 
     "states R": a line opens with relation R, in any form. "avoids T": no line uses the operation T.
     "shows T; U": the quantities T and U occur. "unit U": the final answer is in U. "answer-line":
-    the last line is the answer. "answer A": the final answer has the value A. data/grader_cases.md
-    has cases of each. Raises ValueError for a criterion without a check.
+    the last line is the answer. "no-value": the final answer is no quantity. "answer A": the final
+    answer has the value A. data/grader_cases.md has cases of each. Raises ValueError for a criterion
+    without a check.
     """
     kind, _, wanted = criterion.check.partition(" ")
     if kind == "states":
@@ -349,7 +351,10 @@ def satisfied(criterion: Criterion, completion: str) -> bool:
     if kind == "unit":
         return has_unit(completion, wanted)
     if kind == "answer-line":
-        return answer_line(completion.strip().split("\n")[-1]) is not None
+        last = completion.strip().split("\n")[-1]
+        return answer_line(last) is not None or missing_datum(last) is not None
+    if kind == "no-value":
+        return final_answer(completion) is None
     if kind == "answer":
         return correct(completion, wanted)
     raise ValueError(f"criterion {criterion.description!r} has no check that a program can run")
@@ -358,10 +363,10 @@ def satisfied(criterion: Criterion, completion: str) -> bool:
 def grading_rubric(example: Example) -> Rubric:
     """The example's rubric, and a criterion that no model reads: the final answer is right.
 
-    Without it a wrong answer whose steps look right would have the full score. An answer that is
-    no quantity cannot be checked; then the rubric alone is graded.
+    Without it a wrong answer whose steps look right would have the full score. An answer that a
+    program cannot read is not checked; then the rubric alone is graded.
     """
-    if final_answer(f"Answer: {example.answer}") is None:
+    if not correct(f"Answer: {example.answer}", example.answer):
         return example.rubric
     text, check = "Essential: reaches the correct final answer", f"answer {example.answer}"
     return Rubric((*example.rubric.criteria, Criterion("Answer", text, 5, check)))

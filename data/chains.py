@@ -43,20 +43,22 @@ class Chain:
         return BY_NAME[self.second].field
 
 
-def _chains(one: str, other: str, link: str, scene: str, *, hard=False, only="") -> list[Chain]:
+def _chains(one: str, other: str, shared: str, scene: str, *, hard=False, only="") -> list[Chain]:
     """The chains of two laws, each law first in its turn.
 
-    `link` is "quantity", or "quantity as its name in the other law". What else they share has one
+    `shared` is "quantity", or "quantity as its name in the other law". What else they share has one
     value, so it is no target. `only` is the one law that may come first, where the scene or the
     numbers have no other order.
     """
-    link, _, as_ = link.partition(" as ")
-    as_ = as_ or link
-    made = []
-    for first, second, link, as_ in ((one, other, link, as_), (other, one, as_, link)):
+    name, _, other_name = shared.partition(" as ")
+    other_name, made = other_name or name, []
+    for first, second, link, as_ in (
+        (one, other, name, other_name),
+        (other, one, other_name, name),
+    ):
         if only in ("", first):
             before, names = forms(BY_NAME[first].relation), forms(BY_NAME[second].relation)
-            targets = [name for name in names if name != as_ and name not in before]
+            targets = [target for target in names if target != as_ and target not in before]
             made += [Chain(first, second, link, as_, target, scene, hard) for target in targets]
     return made
 

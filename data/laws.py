@@ -326,7 +326,7 @@ LAWS = (
     _law("earth and space", "rain catch", "collected volume = rainfall × roof area", "L, mm, m²",
          "Rain falls on a shed and is collected.", "A storm fills a barrel below a roof.",
          "A tent collects rain during a storm.", "A barrel collects rain below a shed.",
-         source="1 mm of rain on 1 m² is 1 L", extra="outdoor temperature"),
+         source="1 mm of rain on 1 m² is 1 L", varies="collected volume, rainfall", extra="outdoor temperature"),
     _law("earth and space", "sedimentation", "layer thickness = deposition rate × deposition time", "mm, mm/year, years",
          "Mud settles on the floor of a lake.", "A delta grows layer by layer.",
          "A reservoir floor is covered by clay.", "Clay settles on the floor of a reservoir.",

@@ -45,8 +45,8 @@ MOST_DATA = {  # bounds of the settings of the data: beyond them, hours pass bef
     "exposure_count": 100_000,
 }
 LEAST_VOCAB = 256 + len(SPECIALS)
-KINDS = ("one-step", "conversion", "comparison", "two-step")
-KIND_SHARES = (0.45, 0.15, 0.2, 0.2)
+KINDS = ("one-step", "conversion", "comparison", "two-step", "extra", "missing")
+KIND_SHARES = (0.4, 0.15, 0.18, 0.19, 0.04, 0.04)
 
 # The tasks of stage 0: solve problems about known laws, read a context about invented laws, write
 # rubrics. New laws only occur in the exposures, which replace a share of the rows.
@@ -280,7 +280,7 @@ USES = (  # (what a row is for, split, new laws? or None for both, held out)
 def sample(count: int, seed: int) -> list[tuple[str, Example]]:
     """Pairs of (what the example is for, example) that show all of the data.
 
-    Any twenty in a row have each kind for each use. The fields of science take turns.
+    Any thirty in a row have each kind for each use. The fields of science take turns.
     """
     rng = random.Random(f"sample {seed}")
     rows = []
@@ -288,7 +288,7 @@ def sample(count: int, seed: int) -> list[tuple[str, Example]]:
         kind = KINDS[i % len(KINDS)]
         use, split, new, held_out = USES[i % len(USES)]
         if new is None:
-            new = i // 20 % 2 == 1
+            new = i // 30 % 2 == 1
         field = FIELDS[(i // 4 + i) % 4]
         for _ in range(200):  # until the field is right; some fields have no such law or chain
             if split:

@@ -17,6 +17,7 @@ from data.grammar import (
     correct,
     final_answer,
     has_unit,
+    missing_datum,
     shows,
     states,
     uses,
@@ -72,8 +73,8 @@ class Criterion:
 
 
 def _can_be_checked(answer: str) -> bool:
-    """Whether an answer is a quantity, or one of those to a question that asks why."""
-    return final_answer(f"Answer: {answer}") is not None or answer.lower() in ANSWERS
+    """Whether a program can read an answer: a quantity, what is missing, or what a cause does."""
+    return correct(f"Answer: {answer}", answer) or answer.lower() in ANSWERS
 
 
 @dataclass(frozen=True)
@@ -336,7 +337,7 @@ def key_relations(rubric: Rubric) -> set[tuple]:
 
 
 # ------------------------------------------------------------------------------- the machine grader
-CHECKS = ("states", "avoids", "shows", "unit", "answer-line", "answer")
+CHECKS = ("states", "avoids", "shows", "unit", "answer-line", "no-value", "answer")
 
 
 def satisfied(criterion: Criterion, completion: str) -> bool:
@@ -344,8 +345,9 @@ def satisfied(criterion: Criterion, completion: str) -> bool:
 
     "states R": a line opens with relation R, in any form. "avoids T": no line uses the operation T.
     "shows T; U": the quantities T and U occur. "unit U": the final answer is in U. "answer-line":
-    the last line is the answer. "answer A": the final answer has the value A. data/grader_cases.md
-    has cases of each. Raises ValueError for a criterion without a check.
+    the last line is the answer. "no-value": the final answer is no quantity. "answer A": the final
+    answer has the value A. data/grader_cases.md has cases of each. Raises ValueError for a criterion
+    without a check.
     """
     kind, _, wanted = criterion.check.partition(" ")
     if kind == "states":
@@ -358,7 +360,10 @@ def satisfied(criterion: Criterion, completion: str) -> bool:
         return has_unit(completion, wanted)
     if kind == "answer-line":
         last = completion.strip().split("\n")[-1]
-        return answer_line(last) is not None or answered(last) in ANSWERS
+        is_answer = answer_line(last) is not None or missing_datum(last) is not None
+        return is_answer or answered(last) in ANSWERS
+    if kind == "no-value":
+        return final_answer(completion) is None
     if kind == "answer":
         return correct(completion, wanted) or (
             wanted.lower() in ANSWERS and answered(completion) == wanted.lower()

@@ -1,8 +1,14 @@
-"""The chains: pairs of laws that share a quantity, for two-step problems."""
+"""The chains: laws that share a quantity, for two-step problems.
+
+PAIRS has a row for each two laws that do. A pair makes several chains: one law first or the other,
+and each quantity of the second law in turn as the target. A hard pair is for the hard test set
+alone: no training question joins its two laws, in either order.
+"""
 
 from dataclasses import dataclass
 
 from data.laws import BY_NAME
+from data.relations import forms
 
 
 @dataclass(frozen=True)
@@ -31,62 +37,172 @@ class Chain:
         """Whether one of the two laws is new."""
         return BY_NAME[self.first].new or BY_NAME[self.second].new
 
+    @property
+    def field(self) -> str:
+        """The field of the law that gives the answer."""
+        return BY_NAME[self.second].field
 
-def _chain(first: str, second: str, link: str, target: str, scene: str, hard=False) -> Chain:
-    """A row of the table; `link` is "quantity", or "quantity as its name in the second law"."""
-    link, _, as_ = link.partition(" as ")
-    return Chain(first, second, link, as_ or link, target, scene, hard)
+
+def _chains(one: str, other: str, shared: str, scene: str, *, hard=False, only="") -> list[Chain]:
+    """The chains of two laws, each law first in its turn.
+
+    `shared` is "quantity", or "quantity as its name in the other law". What else they share has one
+    value, so it is no target. `only` is the one law that may come first, where the scene or the
+    numbers have no other order.
+    """
+    name, _, other_name = shared.partition(" as ")
+    other_name, made = other_name or name, []
+    for first, second, link, as_ in (
+        (one, other, name, other_name),
+        (other, one, other_name, name),
+    ):
+        if only in ("", first):
+            before, names = forms(BY_NAME[first].relation), forms(BY_NAME[second].relation)
+            targets = [target for target in names if target != as_ and target not in before]
+            made += [Chain(first, second, link, as_, target, scene, hard) for target in targets]
+    return made
 
 
 # fmt: off
-CHAINS = (
-    # known laws, for stage 0
-    _chain("Newton's second law", "work", "force", "work", "A crate is pushed over smooth ice."),
-    _chain("power", "electric power", "power as electric power", "current", "A small motor runs from a battery."),
-    _chain("molar concentration", "molar mass", "amount", "sample mass", "A salt is dissolved in a bottle of water."),
-    _chain("molar mass", "molar volume", "amount", "gas volume", "A pure gas is stored in a pressurised tank."),
-    _chain("river discharge", "flood volume", "discharge", "water volume", "A stream runs through a channel into a basin."),
-    _chain("uniform acceleration", "momentum", "speed gain as velocity", "momentum",
-           "A cart starts from rest and speeds up evenly."),
-    _chain("uniform acceleration", "Newton's second law", "acceleration", "force",
-           "A rocket sled speeds up evenly on smooth ice."),
-    _chain("mark and recapture", "population density", "population estimate as population", "population density",
-           "Hares are marked, set free and caught again on an island."),
-    _chain("food energy", "heat capacity", "food energy as heat", "temperature rise",
-           "A snack is burned below a calorimeter and all its energy warms it."),
-    _chain("weight", "work", "weight as force", "work", "A small box is slowly lifted on a distant planet."),
-    # known laws, combinations that no training question has
-    _chain("electric power", "power", "electric power as power", "energy used", "A motor runs from a battery.", True),
-    _chain("molar mass", "molar concentration", "amount", "concentration",
-           "A pure salt is dissolved in a tank of water.", True),
-    _chain("flood volume", "river discharge", "discharge", "flow speed", "A canal pours water into a basin.", True),
-    _chain("Newton's second law", "uniform acceleration", "acceleration", "speed gain",
-           "A rocket sled is pushed over smooth ice.", True),
-    _chain("work", "Newton's second law", "force", "acceleration", "A sled is pulled over smooth ice.", True),
-    _chain("molar volume", "molar mass", "amount", "sample mass", "A pure gas is trapped in a tank.", True),
-    # with a new law, for stage II
-    _chain("weight", "torque", "weight as applied force", "torque",
-           "A rock hangs from the end of a short level bar on a distant planet."),
-    _chain("wave speed", "uniform motion", "wave speed as speed", "distance", "A wave travels along a straight rope."),
-    _chain("Ohm's law", "capacitor charge", "voltage as plate voltage", "plate charge",
-           "A charged capacitor is connected across a resistor in a steady circuit."),
-    _chain("river discharge", "sediment load", "discharge as river flow", "sediment load",
-           "A muddy stream runs through a narrow channel."),
-    _chain("residence time", "mass concentration", "reactor volume as solution volume", "solute mass",
-           "A stirred tank reactor is full of a sugar solution."),
-    _chain("map scale", "stream gradient", "ground distance as stream length", "height drop",
-           "A straight brook is measured on a map."),
-    # with a new law, combinations that no training question has
-    _chain("Hooke's law", "Newton's second law", "spring force as force", "acceleration",
-           "A stretched spring starts to pull a cart along a level track without friction.", True),
-    _chain("weight", "Hooke's law", "weight as spring force", "extension",
-           "A rock hangs at rest from a spring on a distant planet.", True),
-    _chain("uniform motion", "wave speed", "speed as wave speed", "frequency", "A wave runs along a long rope.", True),
-    _chain("Boyle's law", "Henry's law", "final pressure as gas pressure", "gas concentration",
-           "A piston moves slowly in a sealed pump at constant temperature and a little gas dissolves in water.", True),
-    _chain("Henry's law", "first-order rate", "gas concentration as reactant concentration", "reaction rate",
-           "A dissolved gas breaks down in a first-order reaction.", True),
-    _chain("residence time", "molar concentration", "reactor volume as volume", "amount",
-           "A stirred tank reactor is full of a solution.", True),
+PAIRS = (
+    # ------------------------------------------------------------------------------------------- known laws
+    _chains("uniform motion", "kinetic energy", "speed", "A stone glides over smooth ice at a steady speed."),
+    _chains("uniform motion", "work", "distance as displacement",
+            "A sled moves at a steady speed while a rope pulls it forward along the track."),
+    _chains("uniform motion", "power", "time as running time",
+            "A toy boat with an electric motor crosses a pond at a steady speed."),
+    _chains("uniform acceleration", "Newton's second law", "acceleration",
+            "A rocket sled speeds up evenly on smooth ice."),
+    _chains("uniform acceleration", "momentum", "speed gain as velocity",
+            "A sled starts from rest on smooth ice and speeds up evenly."),
+    _chains("Newton's second law", "weight", "mass",
+            "An astronaut weighs a block on a distant planet and then pushes it over smooth ice there."),
+    _chains("Newton's second law", "work", "force", "A crate is pushed along a smooth level track without friction."),
+    _chains("Newton's second law", "kinetic energy", "mass",
+            "A sled glides over smooth ice, and later a rope makes it speed up."),
+    _chains("weight", "work", "weight as force", "A small box is slowly lifted on a distant planet."),
+    _chains("weight", "kinetic energy", "mass", "A stone is weighed on a distant planet and then thrown."),
+    _chains("momentum", "kinetic energy", "velocity as speed", "A puck slides over smooth ice."),
+    _chains("work", "power", "work as energy used", "An ideal motor drags a box along a rail and loses no energy."),
+    _chains("power", "electric power", "power as electric power", "A small motor runs from a battery."),
+    _chains("electric power", "Ohm's law", "voltage", "A resistor is connected to a battery."),
+    _chains("molar concentration", "molar mass", "amount", "A pure salt is dissolved in water to make a solution."),
+    _chains("molar mass", "molar volume", "amount", "A pure gas is stored in a pressurised tank."),
+    _chains("molar concentration", "heat of solution", "amount as dissolved amount",
+            "Crystals of a salt dissolve in water, which turns cold."),
+    _chains("molar concentration", "mass concentration", "volume as solution volume",
+            "A tank holds a solution of sugar and acid in water."),
+    _chains("molar volume", "Boyle's law", "gas volume as initial volume",
+            "A sealed gas fills a cylinder, and then a piston is moved slowly at constant temperature."),
+    _chains("excess acid", "adsorption", "excess acid as adsorbed amount",
+            "The acid that sodium hydroxide leaves over is all taken up by a porous resin."),
+    _chains("mark and recapture", "population density", "population estimate as population",
+            "Hares are marked, set free and caught again on an island.", only="mark and recapture"),
+    _chains("food energy", "heat capacity", "food energy as heat",
+            "A snack is burned below a calorimeter and all its energy warms it."),
+    _chains("weight", "drug dose", "mass as body mass",
+            "A small animal is weighed at a station on a distant planet and then gets a medicine."),
+    _chains("mass concentration", "rain catch", "solution volume as collected volume",
+            "Rain falls on a shed and is collected, and then a fertiliser is dissolved in all of it."),
+    _chains("river discharge", "flood volume", "discharge", "A stream runs through a channel into a basin."),
+    _chains("power", "flood volume", "running time as flow time",
+            "A pump runs for a while and lets water flow through a canal all the time."),
+    # ------------------------------------------------------- known laws, together in no training question
+    _chains("uniform motion", "momentum", "speed as velocity", "A puck glides over smooth ice at a steady speed.", hard=True),
+    _chains("Newton's second law", "momentum", "mass",
+            "A block slides over smooth ice, and later a rope makes it speed up.", hard=True),
+    _chains("weight", "momentum", "mass", "A ball is weighed on a distant planet and then thrown.", hard=True),
+    _chains("work", "kinetic energy", "work as kinetic energy",
+            "A sled starts from rest on smooth ice, and a rope pulls it forward.", hard=True),
+    _chains("power", "joule heating", "power as heating power", "A heater element warms an oven for a while.", hard=True),
+    _chains("power", "kinetic energy", "energy used as kinetic energy",
+            "An ideal motor makes a sled glide from rest over smooth ice and loses no energy.", hard=True),
+    _chains("Ohm's law", "joule heating", "current", "A heating wire is connected to a supply.", hard=True),
+    _chains("electric power", "joule heating", "electric power as heating power",
+            "A heating coil is connected to a battery and all the electric energy turns into heat.", hard=True),
+    _chains("molar mass", "heat of solution", "amount as dissolved amount",
+            "A pure salt is weighed and then cools the water in which it dissolves.", hard=True),
+    _chains("molar concentration", "molar volume", "amount",
+            "A pure gas in a tank is later dissolved completely in water.", hard=True),
+    _chains("molar mass", "mass concentration", "sample mass as solute mass",
+            "A pure compound is weighed and then dissolved in water.", hard=True),
+    _chains("heat of solution", "heat capacity", "heat absorbed as heat",
+            "A salt dissolves and cools a flask, and then a heater gives back the same heat.", hard=True),
+    _chains("mean reaction rate", "catalytic turnover", "elapsed time as reaction time",
+            "A catalyst works steadily in a stirred beaker for a while.", hard=True),
+    _chains("leaf area index", "transpiration", "foliage area as leaf area", "A small bed of beans loses water in the wind.", hard=True),
+    _chains("food energy", "mass concentration", "food mass as solute mass",
+            "Milk powder is dissolved in water for a calf.", hard=True),
+    _chains("Newton's second law", "drug dose", "mass as body mass",
+            "A small animal floats in a space station and is pulled to find its mass, and then gets a medicine.", hard=True),
+    _chains("map scale", "seismic path", "ground distance as path length",
+            "A seismic wave runs along the ground between two stations on a map.", hard=True),
+    _chains("plate motion", "sedimentation", "drift time as deposition time",
+            "Mud settles on an ocean plate while it drifts away from a ridge.", hard=True),
+    _chains("uniform motion", "river discharge", "speed as flow speed",
+            "A leaf drifts down a canal as fast as the water flows.", hard=True),
+    _chains("molar concentration", "rain catch", "volume as collected volume",
+            "Rain falls on a shed and is collected, and then some salt is dissolved in all of it.", hard=True),
+    # --------------------------------------------------------------------------------------- with a new law
+    _chains("Hooke's law", "Newton's second law", "spring force as force",
+            "A stretched spring starts to pull a block over smooth ice."),
+    _chains("weight", "torque", "weight as applied force",
+            "A rock hangs from the end of a short level bar on a distant planet."),
+    _chains("wave speed", "uniform motion", "wave speed as speed", "A wave travels along a straight taut rope."),
+    _chains("Ohm's law", "capacitor charge", "voltage",
+            "A battery drives a steady current through a resistor, and a capacitor is connected across it."),
+    _chains("mean reaction rate", "first-order rate", "concentration change as reactant concentration",
+            "A reaction makes a new compound, which then breaks down in a first-order reaction."),
+    _chains("Boyle's law", "Henry's law", "final pressure as partial pressure",
+            "A pure gas above water is compressed slowly at constant temperature and is at equilibrium with the water."),
+    _chains("mass concentration", "residence time", "solution volume as reactor volume",
+            "A stirred tank reactor is full of a sugar solution that flows through it."),
+    _chains("Fick principle", "vascular resistance", "cardiac output as blood flow",
+            "The blood of a resting patient flows through the body."),
+    _chains("residence time", "enzyme activity", "residence time as incubation time",
+            "An enzyme splits milk sugar while the milk flows through a tube reactor."),
+    _chains("river discharge", "sediment load", "discharge as river flow", "A muddy stream runs through a narrow channel."),
+    _chains("map scale", "stream gradient", "ground distance as stream length", "A straight brook is measured on a map."),
+    # -------------------------------------------------- with a new law, together in no training question
+    _chains("weight", "Hooke's law", "weight as spring force", "A rock hangs at rest from a spring on a distant planet.", hard=True),
+    _chains("Hooke's law", "torque", "spring force as applied force",
+            "A stretched spring pulls at a right angle on the end of a short bar.", hard=True),
+    _chains("Hooke's law", "work", "spring force as force",
+            "A sled is pulled forward along a level track by a spring that stays stretched.", hard=True),
+    _chains("electric power", "capacitor charge", "voltage",
+            "A battery drives a small motor, and a capacitor is connected to the same battery.", hard=True),
+    _chains("Newton's second law", "torque", "force as applied force",
+            "A sled on smooth ice speeds up while a winch pulls its rope at a right angle to the arm of the winch.", hard=True),
+    _chains("work", "torque", "force as applied force",
+            "A winch drags a box along a rail, and the rope is at a right angle to the arm of the winch.", hard=True),
+    _chains("Henry's law", "first-order rate", "gas concentration as reactant concentration",
+            "A gas has come to equilibrium with water, and in the water it breaks down in a first-order reaction.", hard=True),
+    _chains("Henry's law", "mean reaction rate", "gas concentration as concentration change",
+            "A gas has come to equilibrium with water, and then a reaction uses up all of the dissolved gas.", hard=True),
+    _chains("residence time", "molar concentration", "reactor volume as volume",
+            "A stirred tank reactor is full of an acid that flows through it.", hard=True),
+    _chains("residence time", "molar volume", "reactor volume as gas volume",
+            "A gas at constant pressure flows through a tube reactor and fills it.", hard=True),
+    _chains("residence time", "Boyle's law", "reactor volume as initial volume",
+            "A gas flows through a tube reactor, which is then closed and compressed slowly with a piston"
+            " at constant temperature.", hard=True),
+    _chains("residence time", "vascular resistance", "feed rate as blood flow",
+            "A heart pump drives blood through its tank and then through the body of a patient.", hard=True),
+    _chains("residence time", "Fick principle", "feed rate as cardiac output",
+            "During an operation all the blood passes through the tank of a pump that does the work of the heart.", hard=True),
+    _chains("residence time", "transcription", "residence time as transcription time",
+            "A polymerase copies a gene while the solution flows through a tube reactor.", hard=True),
+    _chains("enzyme activity", "transcription", "incubation time as transcription time",
+            "In one flask an enzyme splits a sugar and a polymerase copies a gene during the same time.", hard=True),
+    _chains("magnification", "conduction speed", "true length as axon length",
+            "A nerve fibre of a squid is measured on an enlarged photograph and then tested.", hard=True),
+    _chains("flood volume", "sediment load", "discharge as river flow", "A muddy river pours into a basin.", hard=True),
+    _chains("degree-day melt", "rain catch", "melt depth as rainfall",
+            "The snow on a flat roof melts in spring and its water is collected in a barrel.", hard=True),
+    _chains("stream gradient", "Darcy's law", "stream gradient as hydraulic gradient",
+            "Groundwater creeps through sand beside a brook and its surface falls as the brook does.", hard=True),
+    _chains("residence time", "rain catch", "reactor volume as collected volume",
+            "Rain from a roof fills the tank of a filter, and then water is passed through the full tank.", hard=True),
 )
 # fmt: on
+CHAINS = tuple(chain for pair in PAIRS for chain in pair)

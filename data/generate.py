@@ -56,9 +56,10 @@ def question(problem: Problem, rng: random.Random, *, held_out: bool = False) ->
     else:
         sentence = _listing([f"the {name} is {p.stated(name)}" for name in p.given])
         table = ", ".join(f"{name} = {p.stated(name)}" for name in p.given)
+        asked = f"{target} in {answer_unit(p)}" if p.names_unit else target
         parts = {
             "facts": (f"{sentence}.", f"it is known that {sentence}.", f"given: {table}."),
-            "ask": (f"what is the {target}?", f"find the {target}.", f"calculate the {target}."),
+            "ask": (f"what is the {asked}?", f"find the {asked}.", f"calculate the {asked}."),
         }
     said = {"scene": p.scene, "facts": parts["facts"][facts], "ask": parts["ask"][ask]}
     sentences = [said[part] for part in order]
@@ -86,10 +87,17 @@ def _change(p: Problem, rng: random.Random) -> tuple[str, str]:
 
 # ------------------------------------------------------------------------------------- the solution
 def answer(problem: Problem) -> str:
-    """The reference answer: "12 N", or "1/3 times" for a comparison."""
+    """The reference answer: "12 N", "1/3 times" for a comparison, or which datum is missing."""
     if problem.kind == "comparison":
         return f"{_fraction(problem.factor())} times"
-    return problem.measure(problem.target)
+    if problem.kind == "missing":
+        return f"cannot be told, the {problem.missing} is missing"
+    return problem.stated(problem.target)
+
+
+def answer_unit(problem: Problem) -> str:
+    """The unit in which the answer is wanted: "N", or "mN" if the question asks for it."""
+    return problem.stated(problem.target).split(" ", 1)[1]
 
 
 def _fraction(x: Fraction) -> str:
@@ -101,13 +109,17 @@ def solution(problem: Problem) -> str:
     p = problem
     if p.kind == "comparison":
         lines = _comparison_lines(p)
+    elif p.kind == "missing":
+        lines = [p.forms[0].relation, f"the {p.missing} is not given"]
     else:
         lines = []
-        if p.converted:
+        if p.converted in p.given:
             lines.append(f"{p.converted} = {p.stated(p.converted)} = {p.measure(p.converted)}")
         for form in p.forms:
             sides = [form.relation, form.expression(p.measure), *form.steps(p.values)]
             lines.append(" = ".join([*sides, p.measure(form.target)]))
+        if p.converted == p.target:
+            lines.append(f"{p.target} = {p.measure(p.target)} = {p.stated(p.target)}")
     return "\n".join([*lines, f"Answer: {answer(p)}"])
 
 
@@ -164,15 +176,28 @@ def rubric(problem: Problem, rng: random.Random) -> Rubric:
 
 def _important_criteria(p: Problem, rng: random.Random) -> list[Criterion]:
     """The criteria, besides the relations, that every rubric for this problem has."""
+    if p.kind == "missing":
+        text = f"Important: says that the {p.missing} is missing"
+        return [
+            Criterion("Missing", text, rng.choice((3, 4)), f"shows {p.missing} is missing"),
+            Criterion("Guess", "Pitfall: does not guess a value", rng.choice((-1, -2)), "no-value"),
+        ]
     if p.kind == "comparison":
         criteria = [Criterion("Unit", "Important: says by what factor it changes", 3, "unit times")]
     else:
-        unit = p.units[p.target]
+        unit = answer_unit(p)
         criteria = [Criterion("Unit", f"Important: gives the answer in {unit}", 3, f"unit {unit}")]
-    if p.converted:
+    if p.converted == p.target:
+        text = f"Important: converts the {p.target} to {answer_unit(p)}"
+        check = f"shows = {p.stated(p.target)}"
+        criteria.append(Criterion("Conversion", text, rng.choice((2, 3)), check))
+    elif p.converted:
         text = f"Important: converts {p.stated(p.converted)} to {p.units[p.converted]}"
         check = f"shows = {p.measure(p.converted)}"
         criteria.append(Criterion("Conversion", text, rng.choice((2, 3)), check))
+    if p.extra:
+        text = f"Pitfall: does not use the {p.extra}"
+        criteria.append(Criterion("Extra", text, rng.choice((-1, -2)), f"avoids {p.extra}"))
     if p.kind == "two-step":
         link = p.forms[0].target
         text = f"Important: finds the {link} in {p.units[link]} first"
@@ -183,8 +208,9 @@ def _important_criteria(p: Problem, rng: random.Random) -> list[Criterion]:
 def _optional_criteria(p: Problem, rng: random.Random) -> list[Criterion]:
     """The criteria from which a rubric takes some: values put in, form, and a pitfall."""
     criteria = []
-    if p.kind in ("one-step", "conversion"):
-        text = f"Important: puts in {_listing([p.stated(name) for name in p.given])}"
+    if p.kind in ("one-step", "conversion", "extra"):
+        needed = [name for name in p.given if name != p.extra]
+        text = f"Important: puts in {_listing([p.stated(name) for name in needed])}"
         check = "shows " + "; ".join(p.measure(name) for name in p.forms[0].names)
         criteria.append(Criterion("Values", text, 2, check))
     text = "Optional: ends with the answer on a line of its own"

@@ -91,13 +91,41 @@ def final_answer(text: str) -> Quantity | None:
     return None
 
 
+_UNTOLD = re.compile(r"\b(?:can't|can ?not|could not) be \w+|not enough|impossible", re.I)
+_LACKING = re.compile(
+    r"(?:^|[,;:.]|\b(?:because|since|as|the))\s*([^,;:.]+?) (?:is|was) "
+    r"(?:missing|unknown|not (?:given|known|stated))\b",
+    re.I,
+)
+
+
+def missing_datum(text: str) -> str | None:
+    """What the last answer says to be missing: "mass" for "cannot be told, the mass is missing"."""
+    lines = [plain(line) for line in text.split("\n") if line.strip()]
+    for i, line in reversed(list(enumerate(lines))):
+        if match := _OPENING.match(line):
+            said = line[match.end() :]
+            lacking = _LACKING.search(said)
+            if not _UNTOLD.search(said) or not lacking:
+                return None
+            if any(_TAKEN_BACK.search(other) for other in lines[i + 1 :]):
+                return None
+            words = lacking[1].lower().split()
+            return " ".join(words[1:] if words[0] == "the" else words)
+    return None
+
+
 def correct(completion: str, answer: str) -> bool:
     """Whether the completion's final answer has the value of `answer` ("12 N"), in whatever unit.
 
-    False if `answer` is not a number with or without a unit.
+    For "cannot be told, the mass is missing": whether it says so, in whatever words. False if
+    `answer` is neither this nor a number with or without a unit.
     """
     given, wanted = final_answer(completion), _value(answer)
-    return given is not None and wanted is not None and is_same(given, wanted)
+    if wanted is None:
+        datum = missing_datum(f"Answer: {answer}")
+        return datum is not None and missing_datum(completion) == datum
+    return given is not None and is_same(given, wanted)
 
 
 def has_unit(completion: str, unit: str) -> bool:

@@ -15,6 +15,8 @@ from data.problems import (
     one_step,
     two_step,
     units_of,
+    with_extra,
+    with_missing,
 )
 
 # fmt: off
@@ -67,6 +69,8 @@ def invented_law(rng: random.Random) -> Law:
         return invented_law(rng)
     values = _draw_choices(shape, names, rng)
     units = tuple(rng.choices(_REAL_UNITS, k=count))
+    if " + " in shape or " − " in shape:  # only like quantities are added
+        units = units[:1] * count
     return Law(
         name="invented",
         field="invented",
@@ -106,8 +110,19 @@ def invented(kind: str, rng: random.Random) -> Problem:
                 problem = _invented_chain(law, values, rng)
             else:
                 problem = one_step(law, values, law.scenes[0], rng, convert=kind == "conversion")
+            if kind == "extra":
+                problem = _with_any_extra(problem, rng)
+            elif kind == "missing":
+                problem = with_missing(problem, rng)
         if problem:
             return problem
+
+
+def _with_any_extra(problem: Problem, rng: random.Random) -> Problem:
+    """The problem with any real quantity that is not needed, in any unit."""
+    text = " ".join(problem.units)
+    extra = rng.choice([name for name in _REAL_NAMES if name not in text])
+    return with_extra(problem, extra, rng.choice(_REAL_UNITS), rng.choice(DEFAULT_VALUES), rng)
 
 
 def _draw_values(law: Law, rng: random.Random) -> dict[str, int] | None:

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from data.problems import Problem
+from data.laws import BY_NAME
+from data.problems import Problem, key_of, names_of, split_of
 from data.relations import Form, is_workable
 
 
@@ -30,7 +31,9 @@ def mistaken(problem: Problem, step: int) -> Problem | None:
 
     The relation is the first of `wrong_forms` that gives another answer through workable numbers;
     None if no relation does. A comparison only takes products and quotients, because a sum does
-    not change by a factor. The law of the step must relate two factors.
+    not change by a factor. Where a datum is missing, the first relation is taken. The law of the
+    step must relate two factors. A later step works on with the wrong value; its numbers must be
+    for training too.
     """
     for wrong in wrong_forms(problem.forms[step]):
         steps = problem.forms[:step] + (wrong,) + problem.forms[step + 1 :]
@@ -38,11 +41,25 @@ def mistaken(problem: Problem, step: int) -> Problem | None:
             made = replace(problem, forms=steps)
             if not wrong.signs and made.factor() != problem.factor():
                 return made
+        elif problem.kind == "missing":
+            return replace(problem, forms=steps)
         else:
             values = _work_out(steps, problem.values)
             if values and values[problem.target] != problem.values[problem.target]:
-                return replace(problem, forms=steps, values=values)
+                made = replace(problem, forms=steps, values=values)
+                later = range(step + 1, len(steps))
+                if all(split_of(_key_of_step(made, i)) == "train" for i in later):
+                    return made
     return None
+
+
+def _key_of_step(problem: Problem, step: int) -> str:
+    """The law of a step, worked from the right relation, and its numbers."""
+    law, form = BY_NAME[problem.keys[step].partition(":")[0]], problem.forms[step]
+    link = problem.forms[step - 1].target  # its name in the first law stands in this step too
+    names = (form.target, *form.names)
+    values = {name: problem.values[name if name in names else link] for name in names_of(law)}
+    return key_of(law, values)
 
 
 def _work_out(steps: tuple[Form, ...], values: dict[str, int]) -> dict[str, int] | None:

@@ -131,7 +131,7 @@ USES = (  # (what a row is for, split, new laws? or None for both, held out)
 def sample(count: int, seed: int) -> list[tuple[str, Example]]:
     """Pairs of (what the example is for, example) that show all of the data.
 
-    Any twenty in a row have each kind for each use. The fields of science take turns.
+    Any thirty in a row have each kind for each use. The fields of science take turns.
     """
     rng = random.Random(f"sample {seed}")
     rows = []
@@ -139,7 +139,7 @@ def sample(count: int, seed: int) -> list[tuple[str, Example]]:
         kind = KINDS[i % len(KINDS)]
         use, split, new, held_out = USES[i % len(USES)]
         if new is None:
-            new = i // 20 % 2 == 1
+            new = i // 30 % 2 == 1
         field = FIELDS[(i // 4 + i) % 4]
         for _ in range(200):  # until the field is right; some fields have no such law or chain
             if split:

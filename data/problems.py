@@ -1,12 +1,12 @@
 """Problems about the laws: what a question asks, before `generate.py` says it in words.
 
-In order: the values that a law's quantities may take, their split into training, validation and
-test, the `Problem` record, and `draw`, which makes a problem about real laws. All chance comes from
-the `random.Random` that the caller passes.
+In order: the values that quantities may take, their split, the `Problem` record, and `draw`, which
+makes a problem about real laws. All chance comes from the `random.Random` that the caller passes.
 """
 
 import hashlib
 import random
+import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import product
 
 from data.chains import CHAINS, Chain
-from data.laws import BY_NAME, LAWS, Law
+from data.laws import BY_NAME, EXTRAS, FIELDS, LAWS, Law
 from data.relations import Form, forms, is_workable
 
 DEFAULT_VALUES = tuple(range(2, 13))  # of a quantity for which the law names no others
@@ -79,16 +79,18 @@ def free_values(law: Law) -> tuple[list[str], list[tuple[int, ...]]]:
 def complete(law: Law, numbers: dict[str, int]) -> dict[str, int] | None:
     """Values for all quantities of a law, from values for all but one.
 
-    None if the missing value is not workable, or if the law cannot be worked for some target.
+    None if the missing value is not workable, or the law cannot be worked for some target.
     """
     solved, names = forms(law.relation), names_of(law)
     missing = next(name for name in names if name not in numbers)
     result = solved[missing].value(numbers)
     if not is_workable(result):
         return None
-    if solved[missing].under:  # a quotient should look like the drawn values, and nothing cancel
-        if result not in law.values.get(missing, DEFAULT_VALUES) or result == numbers[names[1]]:
-            return None
+    is_quotient = bool(solved[missing].under)  # it should look like the drawn values
+    if result not in law.values.get(missing, DEFAULT_VALUES if is_quotient else (result,)):
+        return None
+    if is_quotient and result == numbers[names[1]]:  # something cancels
+        return None
     values = numbers | {missing: int(result)}
     for target, form in solved.items():
         if form.value(values) != values[target] or form.steps(values) is None:
@@ -110,7 +112,7 @@ def tuples(law: Law) -> tuple[dict[str, int], ...]:
 
 # ---------------------------------------------------------------------------------------- the split
 def key_of(law: Law, values: dict[str, int]) -> str:
-    """A law and its values as text, such as "weight: weight=6, mass=2, gravity=3"."""
+    """A law and its values as text, such as "weight: weight=6, mass=2, gravitational field strength=3"."""
     return f"{law.name}: " + ", ".join(f"{name}={values[name]}" for name in names_of(law))
 
 
@@ -158,7 +160,7 @@ def chain_tuples(chain: Chain, split: str) -> tuple[tuple[dict, dict], ...]:
 class Problem:
     """What a question asks, before it is said in words."""
 
-    kind: str  # one-step, conversion, comparison or two-step
+    kind: str  # one-step, conversion, comparison, two-step, extra or missing
     law: str  # name of the law or chain
     field: str
     new: bool  # whether the law, or a law of the chain, is new
@@ -168,7 +170,10 @@ class Problem:
     units: dict[str, str]
     given: tuple[str, ...]  # the quantities that the question states, in the order of its text
     keys: tuple[str, ...]  # for each step the law and its numbers; decides the split
-    converted: str = ""  # conversion: the quantity that is stated in a smaller unit
+    converted: str = ""  # conversion: the quantity that is stated, or asked for, in a smaller unit
+    names_unit: bool = False  # whether the question says in which unit it wants the answer
+    extra: str = ""  # extra: the quantity in `given` that is not needed
+    missing: str = ""  # missing: the quantity that is needed and not in `given`
     change: tuple[str, Fraction] = ("", Fraction(1))  # comparison: (quantity, its factor)
 
     @property
@@ -188,28 +193,36 @@ class Problem:
         return f"{self.values[name]} {self.units[name]}"
 
     def stated(self, name: str) -> str:
-        """The value as the question states it: "12 N", or "12000 mN" if it has to be converted."""
+        """The value in the unit of the question: "12 N", or "12000 mN" for what is converted."""
         if name != self.converted:
             return self.measure(name)
         unit, factor = SMALLER[self.units[name]]
         return f"{self.values[name] * factor} {unit}"
 
 
+NAMES_UNIT_SHARE = 0.1  # of the one-step questions: they say in which unit they want the answer
+
+
 def one_step(
     law: Law, values: dict[str, int], scene: str, rng: random.Random, *, convert: bool = False
 ) -> Problem | None:
-    """A one-step problem, or with `convert` a conversion; None if no unit can be converted."""
+    """A one-step problem, or with `convert` a conversion; None if no unit can be converted.
+
+    A conversion states a quantity in a smaller unit, or asks for the target in one.
+    """
     units, solved = units_of(law), forms(law.relation)
-    targets = list(solved)
-    if convert:
-        targets = [t for t in solved if any(units[name] in SMALLER for name in solved if name != t)]
-    if not targets:
-        return None
-    form = solved[rng.choice(targets)]
+    form = solved[rng.choice(list(solved))]
     given = rng.sample(form.names, len(form.names))
-    converted = ""
+    converted, names_unit = "", False
     if convert:
-        converted = rng.choice([name for name in given if units[name] in SMALLER])
+        can_be = [name for name in form.names if units[name] in SMALLER]
+        if units[form.target] in SMALLER and (not can_be or rng.random() < 0.5):
+            can_be, names_unit = [form.target], True
+        if not can_be:
+            return None
+        converted = rng.choice(can_be)
+    elif not re.match("per |animals$|m²/m²", units[form.target]):  # nobody says "in per s"
+        names_unit = rng.random() < NAMES_UNIT_SHARE
     return Problem(
         kind="conversion" if convert else "one-step",
         law=law.name,
@@ -222,24 +235,51 @@ def one_step(
         given=tuple(given),
         keys=(key_of(law, values),),
         converted=converted,
+        names_unit=names_unit,
     )
 
 
-FACTORS = tuple(Fraction(n) for n in (2, 3, 4, 5, 6)) + tuple(
-    Fraction(1, n) for n in (2, 3, 4, 5, 6)
-)
+def with_extra(problem: Problem, extra: str, unit: str, value: int, rng: random.Random) -> Problem:
+    """The one-step problem with a quantity that is stated and not needed."""
+    given = list(problem.given)
+    given.insert(rng.randint(0, len(given)), extra)
+    return replace(
+        problem,
+        kind="extra",
+        given=tuple(given),
+        values=problem.values | {extra: value},
+        units=problem.units | {extra: unit},
+        extra=extra,
+    )
+
+
+def with_missing(problem: Problem, rng: random.Random) -> Problem:
+    """The one-step problem without one of its data. Its key holds what the question still states."""
+    p, missing = problem, rng.choice(problem.given)
+    given = tuple(name for name in p.given if name != missing)
+    stated = ", ".join(f"{name}={p.values[name]}" for name in sorted(given))
+    key = f"{p.law}: {p.target} without {missing}, {stated}"
+    return replace(p, kind="missing", given=given, keys=(key,), missing=missing, names_unit=False)
+
+
+FACTORS = (*map(Fraction, range(2, 7)), *(Fraction(1, n) for n in range(2, 7)))
 
 
 def comparison(law: Law, scene: str, rng: random.Random) -> Problem | None:
     """A problem that asks by what factor one quantity changes when another does.
 
-    None for laws that are sums.
+    Both are among those that the law's scenes let vary. None for laws that are sums.
     """
-    solved = [form for form in forms(law.relation).values() if not form.root and not form.signs]
+    varies = law.varies or tuple(forms(law.relation))
+    solved = [
+        form
+        for form in forms(law.relation).values()
+        if not form.root and not form.signs and form.target in varies
+    ]
     if not solved:
         return None
     form, factor = rng.choice(solved), rng.choice(FACTORS)
-    changed = rng.choice(form.names)
+    changed = rng.choice([name for name in form.names if name in varies])
     return Problem(
         kind="comparison",
         law=law.name,
@@ -300,29 +340,58 @@ def draw(
 ) -> Problem:
     """A problem of this kind about a known or a new law, with values of this split.
 
-    With `held_out`, the scene (for two-step problems: the chain) is one that only the hard test set
-    has.
+    The field is drawn first, so that each has the same share of the questions. With `held_out`, the
+    scene (for two-step problems: the pair of laws) is one that only the hard test set has.
     """
     while True:
+        field = rng.choice(FIELDS)
         if kind == "two-step":
-            problem = _draw_two_step(new, split, rng, held_out)
+            problem = _draw_two_step(field, new, split, rng, held_out)
         else:
-            law = rng.choice([law for law in LAWS if law.new == new])
+            law = rng.choice([law for law in LAWS if law.new == new and law.field == field])
             scene = law.scenes[-1] if held_out else rng.choice(law.scenes[:-1])
-            if kind == "comparison":
-                problem = comparison(law, scene, rng)
-                if problem and split_of(problem.keys[0]) != split:
-                    problem = None
-            else:
-                values = rng.choice(split_tuples(law, split))
-                problem = one_step(law, values, scene, rng, convert=kind == "conversion")
+            problem = _draw_one_law(kind, law, scene, split, rng)
         if problem:
             return problem
 
 
-def _draw_two_step(new: bool, split: str, rng: random.Random, held_out: bool) -> Problem | None:
+def _draw_one_law(
+    kind: str, law: Law, scene: str, split: str, rng: random.Random
+) -> Problem | None:
+    """A problem about one law; None if there is none of this kind, or it is of another split."""
+    if kind == "comparison":
+        problem = comparison(law, scene, rng)
+        return problem if problem and split_of(problem.keys[0]) == split else None
+    if kind == "missing":  # no numbers are put in, so the split goes by what is stated
+        problem = with_missing(one_step(law, rng.choice(tuples(law)), scene, rng), rng)
+        return problem if split_of(problem.keys[0]) == split else None
+    values = rng.choice(split_tuples(law, split))
+    problem = one_step(law, values, scene, rng, convert=kind == "conversion")
+    if kind == "extra":
+        unit, choices = _unit_and_values(law.extra)
+        return with_extra(problem, law.extra, unit, rng.choice(choices), rng)
+    return problem
+
+
+@lru_cache(maxsize=None)
+def _unit_and_values(name: str) -> tuple[str, tuple[int, ...]]:
+    """The unit of a quantity and the values that it may take."""
+    if name in EXTRAS:
+        return EXTRAS[name]
+    law = next(law for law in LAWS if name in units_of(law))
+    return units_of(law)[name], law.values.get(name, DEFAULT_VALUES)
+
+
+@lru_cache(maxsize=None)
+def _chains(field: str, new: bool, hard: bool) -> tuple[Chain, ...]:
+    return tuple(c for c in CHAINS if (c.field, c.new, c.hard) == (field, new, hard))
+
+
+def _draw_two_step(
+    field: str, new: bool, split: str, rng: random.Random, held_out: bool
+) -> Problem | None:
     """A two-step problem about a chain drawn by chance; None if the chain has no values here."""
-    chain = rng.choice([c for c in CHAINS if c.new == new and c.hard == held_out])
+    chain = rng.choice(_chains(field, new, held_out))
     pairs = chain_tuples(chain, split)
     if not pairs:
         return None

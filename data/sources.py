@@ -42,6 +42,8 @@ def corrupted_solution(solution: str, rng: random.Random) -> str:
 
 def _with_wrong_work(line: str) -> str:
     """The line with every operation replaced by its inverse, and the same result."""
+    if line.count(" = ") == 1:  # a relation alone, where a datum is missing
+        return line.translate(_INVERSE)
     work, equals, result = line.rpartition(" = ")
     return work.translate(_INVERSE) + equals + result
 

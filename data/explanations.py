@@ -15,7 +15,16 @@ from dataclasses import dataclass, replace
 
 from data.generate import draw_pattern
 from data.laws import FIELDS
-from data.paths import MOST_LINKS, Path, invented_path, paths_of, split_of, split_of_key, twin_links
+from data.paths import (
+    MOST_LINKS,
+    Path,
+    invented_path,
+    joins_a_real_pair,
+    paths_of,
+    split_of,
+    split_of_key,
+    twin_links,
+)
 from data.statements import COMPARED, FALLS, RISES, STAYS, UNKNOWN, VERB, statement
 from rubrics import SAYS, Criterion, Example, Rubric
 
@@ -61,8 +70,10 @@ class Explanation:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """What it asks, whatever the words: its paths, kind and directions."""
-        return (f"{self.name}:{self.kind}:{','.join(map(str, self.does))}",)
+        """What it asks, whatever the words: its paths in either order, kind and directions."""
+        asked = sorted((path.name, does) for path, does in zip(self.paths, self.does))
+        names, directions = zip(*asked)
+        return (f"{' and '.join(names)}:{self.kind}:{','.join(map(str, directions))}",)
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -96,6 +107,8 @@ def explanation(new: bool, split: str, rng: random.Random, *, hard: bool = False
             source = "hard" if hard else "valid"
             if length == 1:
                 continue
+        elif hard and kind == "choice":
+            continue  # the order of its parts is always the same: it has no unseen wording
         if kind == "two causes":
             pairs = [p for p in twin_links(field) if (p[0].new or p[1].new) == new]
             if not pairs:
@@ -119,7 +132,8 @@ def invented_explanation(rng: random.Random) -> Explanation:
     if kind == "two causes":
         first, other = invented_path(1, rng), invented_path(2, rng).links[0]
         second = Path((replace(other, effect=first.links[0].effect),))
-        if second.links[0].cause in (first.links[0].cause, first.links[0].effect):
+        names = [second.links[0].cause, first.links[0].cause, first.links[0].effect]
+        if len(set(names)) < 3 or joins_a_real_pair(names):
             return invented_explanation(rng)
         return _posed(kind, (first, second), rng)
     return _posed(kind, (invented_path(length, rng),), rng)
@@ -144,8 +158,8 @@ def _options(p: Explanation, rng: random.Random) -> tuple[str, ...]:
         other = invented_path(1, rng).links[0]
     else:
         other = rng.choice(paths_of(link.field, False, 1, "train")).links[0]
-        if other == link:
-            return _options(p, rng)
+    if other.name == link.name:
+        return _options(p, rng)
     options = [
         statement(link.cause, does, link.effect, then),
         statement(link.cause, does, link.effect, -then),

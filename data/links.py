@@ -35,7 +35,6 @@ def _link(field: str, thing: str, cause: str, sign: str, effect: str, *rest, new
 
 
 # fmt: off
-# fmt: off
 LINKS = (
     _link("physics", "water tank", "heater power", "+", "water temperature",
           "same heating time and water mass", "Q = P t = m c dT"),

@@ -6,16 +6,16 @@ to depends on a hash of its text alone, so no training question is also a test q
 
 import hashlib
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 
 from data.links import LINKS, Link
 
 MOST_LINKS = 3
-HARD_SHARE, VALID_SHARE = (
-    0.2,
-    0.06,
-)  # of the paths of two and three links: no training question has them
+# Of the paths of two and three links: no training question has them, not even inside a longer path.
+HARD_SHARE, VALID_SHARE = 0.2, 0.06
 TEST_KEYS, VALID_KEYS = 0.12, 0.06  # of the (path, kind, direction) of all other paths
 
 
@@ -50,11 +50,16 @@ def share_of(text: str) -> float:
 
 
 def split_of(path: Path) -> str:
-    """The sets that may have this path: "hard", "valid", or "train" for all of them."""
-    at = share_of(path.name)
-    if len(path.links) == 1 or at >= HARD_SHARE + VALID_SHARE:
+    """The sets that may have this path: "hard", "valid", or "train" for all of them.
+
+    A path that has a hard one in it is hard too: its solution is that of the shorter one, and more.
+    """
+    if len(path.links) == 1:
         return "train"
-    return "hard" if at < HARD_SHARE else "valid"
+    at = share_of(path.name)
+    own = "hard" if at < HARD_SHARE else "valid" if at < HARD_SHARE + VALID_SHARE else "train"
+    parts = (split_of(Path(path.links[1:])), split_of(Path(path.links[:-1])), own)
+    return "hard" if "hard" in parts else "valid" if "valid" in parts else "train"
 
 
 def split_of_key(key: str) -> str:
@@ -106,19 +111,23 @@ def twin_links(field: str) -> tuple[tuple[Link, Link], ...]:
 
 _QUANTITIES = sorted({name for link in LINKS for name in (link.cause, link.effect)})
 _CONDITIONS = sorted({link.condition for link in LINKS})
-_REAL = {frozenset((link.cause, link.effect)) for link in LINKS}
+_REAL = {frozenset((path.links[0].cause, path.links[-1].effect)) for path in PATHS}
+
+
+def joins_a_real_pair(names: Iterable[str]) -> bool:
+    """Whether a real path leads from one of these quantities to another."""
+    return any(frozenset(pair) in _REAL for pair in combinations(names, 2))
 
 
 def invented_path(length: int, rng: random.Random) -> Path:
     """A path of links that hold nowhere between real quantities, with signs drawn by chance.
 
-    Nothing but the context of a question tells these signs. No link of it joins the quantities of a
-    real one.
+    Nothing but the context of a question tells these signs. No two of its quantities are the ends
+    of a real path.
     """
-    while True:
+    names = rng.sample(_QUANTITIES, length + 1)
+    while joins_a_real_pair(names):
         names = rng.sample(_QUANTITIES, length + 1)
-        if not any(frozenset(pair) in _REAL for pair in zip(names, names[1:])):
-            break
     thing = rng.choice(LINKS).thing
     links = []
     for cause, effect in zip(names, names[1:]):

@@ -9,6 +9,7 @@ import re
 from functools import lru_cache
 
 RISES, FALLS, STAYS = 1, -1, 0  # what a quantity does
+HELD = 2  # of a claim: its effect stays when its cause does
 VERB = {RISES: "rises", FALLS: "falls", STAYS: "stays the same"}
 COMPARED = {RISES: "is greater", FALLS: "is lower", STAYS: "is the same"}
 
@@ -18,9 +19,8 @@ ANSWERS = (  # every final answer that is no quantity
     *"abcd",
 )
 
-Claim = tuple[
-    str, str, int
-]  # (cause, effect, +1: it follows the cause, −1: it goes the other way, 0)
+# (cause, effect, +1: it follows the cause, −1: it goes the other way, 0: it has no effect, or HELD)
+Claim = tuple[str, str, int]
 
 
 def statement(cause: str, does: int, effect: str, then: int, verb: dict[int, str] = VERB) -> str:
@@ -62,7 +62,7 @@ def _claim(cause: tuple[str, int], effect: tuple[str, int]) -> Claim | None:
     """The claim of two changes. A cause that does nothing claims only that its effect stays too."""
     (x, does), (y, then) = cause, effect
     if does == STAYS:
-        return (x, y, STAYS) if then == STAYS else None
+        return (x, y, HELD) if then == STAYS else None
     return (x, y, does * then)
 
 

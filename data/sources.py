@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data import reading
+from data.statements import turned
 from rubrics import GENERIC, Example, Rubric, key_relations, usable_rubric
 
 # Swap every operation with its inverse: the result never is the right relation in other words.
@@ -19,8 +20,9 @@ def corrupted_solution(solution: str, rng: random.Random) -> str:
     """The solution with the same final answer and one wrong step.
 
     The step has the inverse operation in its relation and work: "force = mass × acceleration =
-    3 kg × 4 m/s² = 12 N" becomes "force = mass ÷ acceleration = 3 kg ÷ 4 m/s² = 12 N". Raises
-    ValueError if no line of the solution has a relation.
+    3 kg × 4 m/s² = 12 N" becomes "force = mass ÷ acceleration = 3 kg ÷ 4 m/s² = 12 N". A cause
+    with its effect has the effect turned round. Raises ValueError if no line of the solution has a
+    relation.
     """
     lines = solution.split("\n")
     factor_lines = [i for i, line in enumerate(lines) if line.startswith("factor = ")]
@@ -41,7 +43,12 @@ def corrupted_solution(solution: str, rng: random.Random) -> str:
 
 
 def _with_wrong_work(line: str) -> str:
-    """The line with every operation replaced by its inverse, and the same result."""
+    """The line with every operation replaced by its inverse, and the same result.
+
+    In a line about a cause and its effect, the effect is turned round.
+    """
+    if turned(line) != line:
+        return turned(line)
     if line.count(" = ") == 1:  # a relation alone, where a datum is missing
         return line.translate(_INVERSE)
     work, equals, result = line.rpartition(" = ")
@@ -49,7 +56,7 @@ def _with_wrong_work(line: str) -> str:
 
 
 def noisy_rubric(rubric: Rubric, rng: random.Random) -> Rubric:
-    """The rubric with one wrong key relation: its operations are inverted, in the check too.
+    """The rubric with one wrong key relation or link: it is inverted, in the check too.
 
     Raises ValueError if no criterion of the rubric states a relation.
     """
@@ -60,9 +67,12 @@ def noisy_rubric(rubric: Rubric, rng: random.Random) -> Rubric:
             "such as 'Essential: uses a = b × c'"
         )
     key = rng.choice(keys)
-    wrong = replace(
-        key, description=key.description.translate(_INVERSE), check=key.check.translate(_INVERSE)
-    )
+    texts = key.description, key.check
+    if turned(key.description) != key.description:
+        description, check = map(turned, texts)
+    else:
+        description, check = (text.translate(_INVERSE) for text in texts)
+    wrong = replace(key, description=description, check=check)
     return Rubric(tuple(wrong if c is key else c for c in rubric.criteria))
 
 

@@ -104,6 +104,29 @@ def claims_too(text: str, wanted: str) -> bool:
     return claims_of(wanted) <= claims(text)
 
 
+_OPPOSITE = {
+    verbs[does]: verbs[-does if does else RISES]
+    for verbs in (VERB, COMPARED)
+    for does in (RISES, FALLS, STAYS)
+}
+_ENDS = re.compile(rf"\b({'|'.join(_OPPOSITE)})$")
+
+
+def turned(line: str) -> str:
+    """The line with its effect turned round; for an effect that stays with its cause, the cause.
+
+    It takes "X, so Y" and "Y when X" as the data writes them; another line stays as it is.
+    """
+    if not claims_of(line):
+        return line
+    joint = ", so " if ", so " in line else " when "
+    parts = line.split(joint)
+    held = all(part.endswith((VERB[STAYS], COMPARED[STAYS])) for part in parts)
+    place = -1 if (joint == ", so ") != held else 0
+    parts[place] = _ENDS.sub(lambda match: _OPPOSITE[match[1]], parts[place])
+    return joint.join(parts)
+
+
 _ANSWER = re.compile(r"(?:final )?answer(?: is)?:?\s*", re.I)
 
 

@@ -18,12 +18,11 @@ from pathlib import Path
 import torch
 
 from base import load_base
-from data.grammar import correct
 from data.tokenizer import Tokenizer, encode
 from fused_loss import TokenStats, distillation_loss
 from model import GPT, generate
 from pretrained.start import load_tokenizer
-from rubrics import Criterion, Example, Rubric, grade, prompt
+from rubrics import Criterion, Example, Rubric, grade, is_right, prompt
 from step import completion_hidden, sample_completions
 from trainer.checkpoints import load_model
 from trainer.processes import device_of
@@ -274,7 +273,7 @@ def pick_answers(run: Run, example: Example, samples: list) -> tuple[dict[bool, 
     answers, best_score = {}, 0.0
     for completion in samples:
         text = run.tokenizer.decode(completion.ids[:-1])
-        right = not completion.truncated and correct(text, example.answer)
+        right = not completion.truncated and is_right(example, text)
         score = grade(example, text) if right and example.rubric else 0.0
         if right not in answers or score > best_score:
             answers[right] = completion.ids

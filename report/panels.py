@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
-from data.grammar import canonical, correct
+from data.grammar import canonical, states
 from data.load import read_tests
+from data.statements import claims_of
 from loss import CLIP_MODES, token_divergence
 from model import GPT
 from report.explain import (
@@ -28,10 +29,12 @@ from report.explain import (
 )
 from rubrics import (
     GENERIC,
+    SAYS,
     VERBS,
     Criterion,
     Example,
     Rubric,
+    is_right,
     parse_rubric,
     satisfied,
     usable_rubric,
@@ -71,8 +74,12 @@ def statement(criterion: Criterion) -> str:
 
 def is_wrong(criterion: Criterion, solution: str) -> bool:
     """Whether the reference solution fails the criterion; False if no program can tell."""
+    words = statement(criterion)
+    for verb in SAYS:
+        if words.startswith(verb) and claims_of(words.removeprefix(verb)):
+            return not states(solution, words.removeprefix(verb))
     for pattern, check in _CHECKS:
-        match = re.fullmatch(pattern, statement(criterion))
+        match = re.fullmatch(pattern, words)
         if match and not satisfied(replace(criterion, check=match.expand(check)), solution):
             return True
     return False
@@ -81,12 +88,14 @@ def is_wrong(criterion: Criterion, solution: str) -> bool:
 def meaning(criterion: Criterion) -> tuple:
     """A key that is equal for criteria that say the same.
 
-    Relations are equal up to the order of factors, other criteria up to the order of words.
+    Relations are equal up to the order of factors, causes with their effects in whatever words,
+    other criteria up to the order of words.
     """
     words = statement(criterion)
-    for verb in VERBS:
+    for verb in dict.fromkeys(VERBS + SAYS):
         if words.startswith(verb):
-            relation = canonical(words.removeprefix(verb))
+            said = words.removeprefix(verb)
+            relation = tuple(sorted(claims_of(said))) or canonical(said)
             if relation:
                 return relation
             break
@@ -231,7 +240,7 @@ def teacher_panel(
         tail = token_stats(*pair, top_k=TAIL_K)
         scale = token_stats(*pair, clip=SCALE_CLIP, clip_mode="scale")
         pointwise = token_stats(*pair, clip=POINT_CLIP, clip_mode="pointwise")
-        right = [correct(text, e.answer) for text, e in zip(texts, examples)]
+        right = [is_right(e, text) for text, e in zip(texts, examples)]
         leaks = [mentions_rubric(text) for text in texts]
         columns[name] = {
             "right": sum(right) / len(right),

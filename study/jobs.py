@@ -11,14 +11,13 @@ from pathlib import Path
 import torch
 
 from base import run_data, train_base
-from data.grammar import correct
 from data.load import load_examples, read_tests
 from data.reading import write_json
 from data.tokenizer import Tokenizer, encode, read_tokenizer
 from evaluate import answer_all, judge_rubrics
 from model import GPT
 from rcsd import METHODS, run_stage1, run_stage2
-from rubrics import Example, Rubric, prompt
+from rubrics import Example, Rubric, is_right, prompt
 from step import sample_completions, validate, write_rubrics
 from trainer.checkpoints import load, load_model
 from trainer.command_line import link_run
@@ -104,7 +103,7 @@ def explore(
         completions = sample_completions(base, prompts, tokenizer, settings, "explore", k)
         for i, completion in enumerate(completions):
             text = tokenizer.decode_completion(completion.ids)
-            right[i] += not completion.truncated and correct(text, examples[i].answer)
+            right[i] += not completion.truncated and is_right(examples[i], text)
     return {
         "once": sum(r > 0 for r in right) / len(right),
         "always": sum(r == samples for r in right) / len(right),

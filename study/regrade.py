@@ -12,9 +12,8 @@ from pathlib import Path
 
 from data.console import Parser, exit_code, folder_path
 from data.files import only_run, write_lines
-from data.grammar import correct
 from data.reading import read_json
-from rubrics import grade
+from rubrics import grade, is_right
 from study import tables
 from study.jobs import answers_path, test_questions
 from study.read import read_runs
@@ -42,7 +41,7 @@ def regrade(out: Path) -> tuple[int, int]:
             if not isinstance(texts, list) or len(texts) != len(examples):
                 raise ValueError(f"{stored}: {name}: expected {len(examples)} answers")
             pairs = list(zip(examples, texts))
-            line["correct"][name] = "".join("01"[correct(text, e.answer)] for e, text in pairs)
+            line["correct"][name] = "".join("01"[is_right(e, text)] for e, text in pairs)
             line["score"][name] = sum(grade(e, text) for e, text in pairs) / len(pairs)
         graded += 1
     write_lines(path, (json.dumps(line) for line in lines))

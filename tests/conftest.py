@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-import data.prepare as prepare_module
-from data.generate import example
+from data import explanations, generate
 from data.load import load_examples
-from data.prepare import exposures, prepare
+from data.prepare import prepare
+from data.questions import exposures
 from oracle import draws
 from report import explain
 from study.sections import Report
@@ -98,20 +98,24 @@ def corpus(tmp_path_factory):
     """A small run's files, its sets loaded, and every example behind base.jsonl, in order."""
     out, rows = tmp_path_factory.mktemp("data"), []
 
-    def recording(problem, rng, id, **options):
-        e = example(problem, rng, id, **options)
-        rows.append(e)
-        return e
+    def recording(example):
+        def record(problem, rng, id, **options):
+            e = example(problem, rng, id, **options)
+            rows.append(e)
+            return e
+
+        return record
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare_module, "example", recording)
+        for module in (explanations, generate):
+            patch.setattr(module, "example", recording(module.example))
         prepare(out, seed=0, **SMALL_DATA)
     sets = {}
     for path in out.glob("*.jsonl"):
         if path.stem != "base":
             sets[path.stem], report = load_examples(path)
             assert report.kept == len(sets[path.stem]) and not report.dropped
-    sets["exposure"] = exposures(SMALL_DATA["exposure_count"], 0)
+    sets["exposure"] = exposures(SMALL_DATA["exposure_count"], SMALL_DATA["explanation_share"], 0)
     sets["base"] = [e for e in rows if e.id == ""]
     return out, sets
 

@@ -9,8 +9,8 @@ from math import isclose, isqrt
 from data.generate import example
 from data.grammar import final_answer
 from data.invented import invented
-from data.prepare import KINDS
 from data.problems import draw
+from data.questions import KINDS
 
 UNIT = r"(?:per )?[A-Za-zµΩ°][A-Za-zµΩ°²³·/]*(?:\([^()]*\))?"
 

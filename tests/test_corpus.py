@@ -13,20 +13,22 @@ from fractions import Fraction
 
 import pytest
 
+from data import explanations
 from data.chains import CHAINS
 from data.grammar import canonical, correct
 from data.laws import BY_NAME, FIELDS, LAWS
+from data.links import LINKS
 from data.mistakes import mistaken
-from data.prepare import (
+from data.prepare import prepare
+from data.problems import draw, key_of, tuples, units_of
+from data.questions import (
     KINDS,
     UNDERSTOOD,
     WRONG_WHEN_MISUNDERSTOOD,
     WRONG_WHEN_UNDERSTOOD,
     exposures,
-    prepare,
     questions,
 )
-from data.problems import draw, key_of, tuples, units_of
 from data.relations import forms
 from rubrics import GENERIC, key_relations
 from tiny import ROOT, SMALL_DATA, flags
@@ -44,7 +46,7 @@ def test_files_have_the_counts_asked_for(corpus):
         "valid": 75,
         "test_known": 150,
         "test_new": 150,
-        "test_hard": 150,
+        "test_hard": 300,
         "exposure": 20,
     }
     base = (out / "base.jsonl").read_text(encoding="utf-8").splitlines()
@@ -78,7 +80,7 @@ def test_no_line_of_a_test_solution_was_trained(corpus):
     for name in ("test_known", "test_new", "test_hard"):
         for e in sets[name]:
             for line in e.solution.split("\n")[:-1]:
-                if e.meta["kind"] != "comparison" and re.search("[×÷+−]", line):
+                if e.meta["kind"] != "comparison" and re.search(r"[×÷+−].*= .*\d", line):
                     assert line not in text, line
 
 
@@ -86,13 +88,21 @@ def test_test_sets_hold_what_their_names_say(corpus):
     _, sets = corpus
     for name, news in (("test_known", {False}), ("test_new", {True}), ("test_hard", {False, True})):
         assert {e.meta["new"] for e in sets[name]} == news
-        assert {e.meta["kind"] for e in sets[name]} == set(KINDS) and {
-            e.meta["field"] for e in sets[name]
-        } == set(FIELDS)
+        kinds = set(KINDS + explanations.KINDS)
+        if name == "test_hard":
+            kinds.discard("choice")  # its parts have one order: no wording is unseen
+        assert {e.meta["kind"] for e in sets[name]} == kinds
+        assert {e.meta["field"] for e in sets[name]} == set(FIELDS)
+        whys = sum(asks_why(e) for e in sets[name]) / len(sets[name])
+        assert 0.3 < whys < 0.6, name
     assert 0.7 < sum(e.meta["new"] for e in sets["stage2"]) / 600 < 0.9
     assert not {e.question for e in sets["stage1"]} & {e.question for e in sets["stage2"]}
     for name in ("stage1", "stage2", "valid"):
         assert len({e.question for e in sets[name]}) == len(sets[name])
+
+
+def asks_why(e):
+    return e.meta["kind"] in explanations.KINDS
 
 
 def pattern(e):
@@ -126,6 +136,7 @@ def pattern(e):
 def test_hard_questions_are_phrased_or_combined_as_no_training_question(corpus):
     _, sets = corpus
     training = [e for name in ("base", "exposure", "stage1", "stage2", "valid") for e in sets[name]]
+    training = [e for e in training if not asks_why(e)]
     hard_chains = {c.name for c in CHAINS if c.hard}
     for law in LAWS:
         assert not any(law.scenes[-1] in e.question for e in training)
@@ -134,6 +145,8 @@ def test_hard_questions_are_phrased_or_combined_as_no_training_question(corpus):
     assert {e.meta["phrasing"] for e in training} == {"seen"}
     held_out = set()
     for e in sets["test_hard"]:
+        if asks_why(e):
+            continue  # see test_explanations.py
         if e.meta["kind"] == "two-step":
             assert e.meta["law"] in hard_chains
         else:
@@ -186,7 +199,7 @@ def test_mistaken_by_hand(relation, target, values, wrong):
 
 
 def test_exposures_are_about_new_laws_each_mostly_right_or_mostly_wrong():
-    rows = exposures(1500, 1)
+    rows = exposures(1500, 0, 1)
     assert all(e.meta["new"] for e in rows) and len({e.question for e in rows}) == 1500
     asked, wrong = Counter(), Counter()
     for e in rows:
@@ -195,7 +208,7 @@ def test_exposures_are_about_new_laws_each_mostly_right_or_mostly_wrong():
     new = {law.name for law in LAWS if law.new}
     shares = {name: wrong[name] / asked[name] for name in new}
     understood = {name for name, share in shares.items() if share < 0.5}
-    assert len(understood) == round(UNDERSTOOD * len(new)) == 6
+    assert len(understood) == round(UNDERSTOOD * len(new)) > 5
     for (
         name,
         share,
@@ -207,15 +220,35 @@ def test_exposures_are_about_new_laws_each_mostly_right_or_mostly_wrong():
             name,
             share,
         )
-    clean = questions("exposure", 600, "train", 1, new_share=1)
+    clean = questions("exposure", 600, "train", 1, new_share=1, explanation_share=0)
     assert all(correct(e.solution, e.answer) for e in clean)
+
+
+def test_exposures_about_links_are_mostly_right_or_mostly_wrong_by_link():
+    """By hand: the sign of a line against the sign of the table."""
+    signs = {(link.cause, link.effect): link.sign for link in LINKS}
+    does = {"rises": 1, "is greater": 1, "falls": -1, "is lower": -1}
+    line_of = re.compile(rf"the (.+?) ({'|'.join(does)}), so the (.+?) ({'|'.join(does)})$", re.M)
+    met, wrong = Counter(), Counter()
+    for e in exposures(1500, 1, 1):
+        assert asks_why(e) and e.meta["new"]
+        for cause, up, effect, then in line_of.findall(e.solution):
+            met[cause, effect] += 1
+            wrong[cause, effect] += does[up] * does[then] != signs[cause, effect]
+    new = {(link.cause, link.effect) for link in LINKS if link.new}
+    assert new <= met.keys() and not any(wrong[pair] for pair in met.keys() - new)
+    understood = {pair for pair in new if wrong[pair] < 0.5 * met[pair]}
+    assert len(understood) == round(UNDERSTOOD * len(new)) > 10
+    for pair in new:
+        share = WRONG_WHEN_UNDERSTOOD if pair in understood else WRONG_WHEN_MISUNDERSTOOD
+        assert abs(wrong[pair] - share * met[pair]) < 4.5 * (share * (1 - share) * met[pair]) ** 0.5
 
 
 def test_another_seed_understands_other_laws():
     halves = []
     for seed in (0, 1):
         wrong = Counter(
-            e.meta["law"] for e in exposures(800, seed) if not correct(e.solution, e.answer)
+            e.meta["law"] for e in exposures(800, 0, seed) if not correct(e.solution, e.answer)
         )
         halves.append({law.name for law in LAWS if law.new and wrong[law.name] > 20})
     assert halves[0] != halves[1]
@@ -223,7 +256,7 @@ def test_another_seed_understands_other_laws():
 
 def test_exposures_never_go_wrong_about_a_known_law():
     checked = [0, 0]  # first and second steps
-    for e in exposures(600, 2):
+    for e in exposures(600, 0, 2):
         chain = next((c for c in CHAINS if c.name == e.meta["law"]), None)
         steps = [canonical(" = ".join(line.split(" = ")[:2])) for line in e.solution.split("\n")]
         for i, law in enumerate((chain.first, chain.second) if chain else ()):
@@ -310,7 +343,7 @@ def test_same_seed_same_bytes_another_seed_others(corpus, tmp_path):
 
 def test_too_many_questions_are_refused_with_a_count():
     with pytest.raises(ValueError, match=r"x: found only \d+ different questions, asked for 9"):
-        questions("x", 9, "test", 0, new_share=0, taken=every_key())
+        questions("x", 9, "test", 0, new_share=0, explanation_share=0, taken=every_key())
 
 
 def every_key():
@@ -322,4 +355,12 @@ def every_key():
         for a in range(1, 7)
         for b in range(1, 7)
     }
-    return comparisons | {key_of(law, values) for law in LAWS for values in tuples(law)}
+    found = set(comparisons)
+    for law in LAWS:
+        for values in tuples(law):
+            found.add(key_of(law, values))
+            for target, missing in itertools.permutations(values, 2):
+                rest = sorted(values.keys() - {target, missing})
+                stated = ", ".join(f"{name}={values[name]}" for name in rest)
+                found.add(f"{law.name}: {target} without {missing}, {stated}")
+    return found

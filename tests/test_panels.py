@@ -134,7 +134,7 @@ def test_the_tables_of_two_runs_by_hand():
 
         def value(start):
             return {
-                m: {g: start + (10 * c + k + 2 * r) / 100 for k, g in enumerate(groups)}
+                m: {g: start + (20 * c + k + 2 * r) / 100 for k, g in enumerate(groups)}
                 for c, m in enumerate(models)
             }
 
@@ -144,18 +144,18 @@ def test_the_tables_of_two_runs_by_hand():
             "questions": {g: 40 + k for k, g in enumerate(groups)},
             "kinds": {
                 m: {
-                    g: {"one-step": 0.5 + (10 * c + k + 2 * r) / 100}
-                    for k, g in enumerate(groups[:2])
+                    g: {"one-step": 0.5 + (20 * c + k + 2 * r) / 100}
+                    for k, g in enumerate(evaluate.SEEN)
                 }
                 for c, m in enumerate(models)
             },
             "stage1": {
                 m: {
                     g: {
-                        "valid": 0.7 + (10 * c + k + 2 * r) / 100,
-                        "key": 0.2 + (10 * c + k + 2 * r) / 100,
+                        "valid": 0.7 + (20 * c + k + 2 * r) / 100,
+                        "key": 0.2 + (20 * c + k + 2 * r) / 100,
                     }
-                    for k, g in enumerate(groups[:2])
+                    for k, g in enumerate(evaluate.SEEN)
                 }
                 for c, m in enumerate(("base", "stage1"))
             },
@@ -165,19 +165,17 @@ def test_the_tables_of_two_runs_by_hand():
 
     def middle(start):
         return [
-            [pytest.approx(start + c), pytest.approx(2**0.5)] for c in (1, 11)
+            [pytest.approx(start + c), pytest.approx(2**0.5)] for c in (1, 21)
         ]  # of start and start + 2
 
     groups = [(g, 40 + k, middle(k)) for k, g in enumerate(evaluate.GROUPS)]
-    kinds = [(f"  {g}, one-step", None, middle(50 + k)) for k, g in enumerate(evaluate.GROUPS[:2])]
-    scores = [
-        (f"rubric score, {g}", None, middle(30 + k)) for k, g in enumerate(evaluate.GROUPS[:2])
-    ]
+    kinds = [(f"  {g}, one-step", None, middle(50 + k)) for k, g in enumerate(evaluate.SEEN)]
+    scores = [(f"rubric score, {g}", None, middle(30 + k)) for k, g in enumerate(evaluate.SEEN)]
     assert answers["columns"] == ["base", "student"] and written["columns"] == ["base", "stage I"]
     assert [tuple(row.values()) for row in answers["rows"]] == groups + kinds + scores
     assert [tuple(row.values()) for row in written["rows"]] == [
         (f"{g}: {label}", None, middle(start + k))
-        for k, g in enumerate(evaluate.GROUPS[:2])
+        for k, g in enumerate(evaluate.SEEN)
         for label, start in (("valid", 70), ("right key criteria", 20))
     ]
     assert all(row["cells"][0][1] is None for row in evaluate.table_parts([run(0)])[0]["rows"])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from data.grammar import canonical, correct
+from data.grammar import canonical
 from data.sources import (
     CORRUPTIONS,
     corrupt,
@@ -15,7 +15,7 @@ from data.sources import (
     reduced_rubric,
     shuffled_rubrics,
 )
-from rubrics import GENERIC, Criterion, Rubric, grade, key_relations, satisfied
+from rubrics import GENERIC, Criterion, Rubric, grade, has_answer, key_relations, satisfied
 
 FORCE = "force = mass × acceleration = 3 kg × 4 m/s² = 12 N\nAnswer: 12 N"
 
@@ -34,6 +34,12 @@ def test_corrupted_solution_by_hand():
         corrupted_solution("m = 2000 g = 2 kg\na = b − m = 5 kg − 2 kg = 3 kg", rng)
         == "m = 2000 g = 2 kg\na = b + m = 5 kg + 2 kg = 3 kg"
     )
+    cause = "the a rises, so the b falls\nAnswer: it falls"
+    assert corrupted_solution(cause, rng) == cause.replace("b falls", "b rises")
+    more = "in A, the a is greater, so the b is greater\nAnswer: A"
+    assert corrupted_solution(more, rng) == more.replace("b is greater", "b is lower")
+    held = "the a stays the same, so the b stays the same\nAnswer: it stays the same"
+    assert corrupted_solution(held, rng) == held.replace("a stays the same", "a rises")
     two = "a = b × c = 2 × 3 = 6\nd = a × e = 6 × 2 = 12\nAnswer: 12 m"
     made = {corrupted_solution(two, rng) for _ in range(20)}
     assert made == {
@@ -101,7 +107,7 @@ def test_corrupted_at_a_rate_and_seed(corpus, what):
     for a, b in zip(examples, corrupt(examples, what, 1, 0)):
         sizes = len(a.rubric.criteria), len(b.rubric.criteria)
         assert {
-            "solution": grade(a, b.solution) < 1 and correct(b.solution, a.answer),
+            "solution": grade(a, b.solution) < 1 and has_answer(a, b.solution),
             "noisy": key_relations(b.rubric) - key_relations(a.rubric) != set()
             and sizes[0] == sizes[1],
             "reduced": sizes[1] == sizes[0] // 2

@@ -41,6 +41,7 @@ SMALL_DATA = dict(
     base_rows=3000,
     exposure_count=20,
     exposure_share=0.03,
+    explanation_share=0.45,
     stage1_questions=300,
     stage2_questions=600,
     test_questions=150,

@@ -12,7 +12,7 @@ student answers with no rubric in sight.
 import platform
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,10 +28,10 @@ from data.tokenizer import Tokenizer, encode
 from model import GPT
 from pretrained.start import load_tokenizer, start_inputs
 from pretrained.write import report_own
-from report.curves import spread
 from report.explain import open_run
 from report.pass_at import report_pass_at
 from report.results import read_results
+from report.table import GROUPS, SEEN, table, table_parts
 from report.write import explain_one, write_report
 from rubrics import Example, Rubric, grade, is_right, key_relations, prompt, usable_rubric
 from step import greedy, write_rubrics
@@ -42,21 +42,6 @@ from trainer.loop import read_log
 from trainer.processes import device_of, join_processes, rank_and_size, wait_for_all
 from trainer.settings import Settings
 
-GROUPS = (
-    "known laws",
-    "new laws",
-    "known links",
-    "new links",
-    "unseen phrasing, known laws",
-    "unseen phrasing, new laws",
-    "unseen phrasing, known links",
-    "unseen phrasing, new links",
-    "unseen two-step, known",
-    "unseen two-step, new",
-    "unseen chain, known",
-    "unseen chain, new",
-)
-SEEN = GROUPS[:4]  # their phrasings occur in training
 TRAINED = ("base", "stage1", "stage2")
 
 
@@ -192,75 +177,6 @@ def seconds_of(out: Path, stage: str) -> float:
     """Time of a stage's steps, from its log."""
     steps = load(out / f"{stage}.pt")["steps"]
     return sum(row["seconds"] for row in read_log(out / f"{stage}.jsonl", steps))
-
-
-def table_parts(runs: list[dict]) -> list[dict]:
-    """The table that train.sh ends with, in two parts, in percent.
-
-    A part is {"title", "columns", "counted", "rows": [{"label", "n", "cells"}]}. A cell is [mean,
-    standard deviation], the latter None for a single run; n is the number of questions, if known.
-    """
-
-    def row(label: str, columns: Iterable[str], value: Callable, n: int | None = None) -> dict:
-        cells = [spread([100 * value(run, c) for run in runs]) for c in columns]
-        return {"label": label, "n": n, "cells": cells}
-
-    def measured(run: dict, *names: str) -> float:
-        for name in names:  # a test set may lack a group or a kind
-            run = run.get(name, float("nan")) if isinstance(run, dict) else run
-        return run
-
-    columns, models = list(runs[0]["accuracy"]), {"base": "base", "stage1": "stage I"}
-    answers, written = [], []
-    for group in GROUPS:
-        counts = {run["questions"].get(group) for run in runs}
-        n = counts.pop() if len(counts) == 1 else None
-        answers.append(row(group, columns, lambda run, c: measured(run, "accuracy", c, group), n))
-    for group in SEEN:
-        for kind in sorted({k for run in runs for k in run["kinds"]["base"].get(group, ())}):
-            label = f"  {group}, {kind}"
-            answers.append(
-                row(label, columns, lambda run, c: measured(run, "kinds", c, group, kind))
-            )
-    for group in SEEN:
-        label = f"rubric score, {group}"
-        answers.append(row(label, columns, lambda run, c: measured(run, "score", c, group)))
-    for group in SEEN:
-        for name, words in (("valid", "valid"), ("key", "right key criteria")):
-            label = f"{group}: {words}"
-            written.append(
-                row(label, models, lambda run, m: measured(run, "stage1", m, group, name))
-            )
-    names = list(models.values())
-    return [
-        {"title": "accuracy, %", "columns": columns, "counted": True, "rows": answers},
-        {
-            "title": "stage I: greedy rubrics, %",
-            "columns": names,
-            "counted": False,
-            "rows": written,
-        },
-    ]
-
-
-def table(runs: list[dict]) -> str:
-    """The same as text; of several runs (seeds) the mean ± standard deviation."""
-
-    def line(label: str, n: int | None, cells: list) -> str:
-        text = f"{label:39}" if n is None else f"{label:34}{n:5}"
-        for middle, deviation in cells:
-            text += f"{middle:14.1f}" if deviation is None else f"{middle:8.1f} ± {deviation:3.1f}"
-        return text
-
-    answers, written = table_parts(runs)
-    names, contexts = f"{answers['title']:39}", f"{'':34}{'n':>5}"
-    for column in answers["columns"]:
-        name, _, context = column.partition(", ")
-        names += f"{name:>14}"
-        contexts += f"{context.replace('rubric', 'rubr.'):>14}"
-    lines = [names, contexts] + [line(**row) for row in answers["rows"]]
-    lines += ["", f"{written['title']:39}" + "".join(f"{c:>14}" for c in written["columns"])]
-    return "\n".join(lines + [line(**row) for row in written["rows"]])
 
 
 def stages_of(out: Path, settings: Settings) -> list[str]:

@@ -1,14 +1,18 @@
 """What evaluate.py prints and writes for one's own data: the table, results_own.json, report.html."""
 
 from pathlib import Path
+from textwrap import wrap
 
 from data.reading import is_dict, is_text, read_json, write_json
 from data.split import held_out_questions
 from pretrained.judge import add_judgements
 from pretrained.yardsticks import evaluate_own, own_table, own_table_parts
 from report import explain, panels
+from report.alignment import stage1_panel
 from report.curves import curves
 from report.pass_at import add_pass_at
+from report.summary import own_summary
+from report.table import WIDTH
 from report.write import write_page
 from rubrics import Example
 from trainer.processes import rank_and_size, wait_for_all
@@ -53,9 +57,10 @@ def report_own(
         write_json(path, results, indent=1)
     questions = f"{results['held_out']} held-out questions"
     parts = own_table_parts(results["answers"], questions, results.get("pass_at", 0))
-    print(own_table(parts))
-    report = {"runs": [panels.facts(results)], "table": parts, "curves": curves([out])}
-    report |= sections(run)
+    said = own_summary(results["answers"])
+    print("\n".join([*wrap(said, WIDTH), own_table(parts)]))
+    report = {"runs": [panels.facts(results)], "summary": said, "table": parts}
+    report |= {"curves": curves([out])} | sections(run)
     write_page(out, "report", panels.tidy(report))
     print(f"report: {out / 'report.html'}")
 
@@ -71,4 +76,4 @@ def sections(run: explain.Run) -> dict:
     if not shown:
         return {}
     examples = [explain.explain(run, e.question, e.rubric) for e in shown]
-    return {"examples": examples, "stage1": panels.stage1_panel(run, shown) if run.writer else []}
+    return {"examples": examples, "stage1": stage1_panel(run, shown) if run.writer else []}

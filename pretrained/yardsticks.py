@@ -181,7 +181,7 @@ def paired(after: dict[str, float], before: dict[str, float]) -> tuple[float, fl
 
 
 def own_table_parts(answers: dict[str, list[dict]], questions: str, k: int = 0) -> list[dict]:
-    """The table as evaluate.table_parts has it, a part for each unit.
+    """The table as report.table.table_parts has it, a part for each unit.
 
     `answers` are the rows of base, student and others; `questions` says in words which they are of;
     k is that of pass@k.

@@ -12,10 +12,12 @@ from report.markup import (
     level,
     mean_divergence,
     num,
+    percent,
     rubric_text,
     section,
     select,
     shown,
+    table,
 )
 
 STRIPS_INTRO = (
@@ -31,6 +33,12 @@ CRITERIA_INTRO = (
     "each alone in it. A cell is the change that the criterion makes: of the log-probability of "
     "the token (what reads + is made likelier), or of the divergence. The changes of "
     "log-probability in a row sum to that of the whole answer's.</p>"
+)
+LINKS_INTRO = (
+    "<p>The rubric of a question that asks why has an Essential criterion for each link of a cause "
+    "with its effect. Its line is the line of the answer about the same cause and effect. If all "
+    "tokens diverged alike, a line would have the same share of both; a larger share of the "
+    "divergence, before training, says that the teacher parts from the student there.</p>"
 )
 CONCLUDE = (
     "What to conclude: a shaded cell of log-probability says that this teacher, given the answer "
@@ -98,7 +106,7 @@ def draw_example(example: dict, e: int) -> str:
         choice = chosen([answer["right"] for answer in example["answers"]])
         content += (
             f"<p class=note>Of the first {example['tried']} test questions of this kind about new "
-            f"laws, with {example['samples']} sampled answers each, {choice}. Right or wrong is "
+            f"{'links' if example['kind'] == 'explanation' else 'laws'}, with {example['samples']} sampled answers each, {choice}. Right or wrong is "
             "the final answer.</p>"
         )
     if example.get("answer"):
@@ -175,3 +183,30 @@ def draw_criteria(report: dict) -> str:
             heatmaps += draw_effects(answer, example, e, a)
         content += details(example_title(example), heatmaps, is_open=e == 0)
     return section("criteria", "Which criterion moves which token", content)
+
+
+# ------------------------------------------------------------------------------- a rubric's tokens
+def draw_links(report: dict) -> str:
+    """The section "A rubric's tokens": the share of divergence on the lines of its links."""
+    content, measures = LINKS_INTRO, ("token share", "divergence share")
+    head = ["share of tokens, %", "share of divergence, %"]
+    for example in report["examples"]:
+        for answer in example["answers"]:
+            rows = []
+            for row in answer.get("links", []):
+                name = f"{escape(row['criterion'])} ({row['line'] or 'no line about it'})"
+                rows.append([name, str(row["tokens"]), *(percent(row[key]) for key in measures)])
+            if rows:
+                content += f"<h3>{example_title(example)}</h3><h4>{answer_title(answer)}</h4>"
+                head_of_rows = ["criterion (what its line does)", "tokens of its line", *head]
+                content += table(head_of_rows, rows, "The lines of one answer", "plain")
+    found, rows = report["link_tokens"], []
+    for row in found["lines"]:
+        name = f"{row['line']} the link" if row["line"] else "either"
+        rows.append([name, str(row["count"]), *(percent(row[key]) for key in measures)])
+    words = (
+        f"Means over one sampled answer to each of {found['questions']} test questions about new "
+        f"links, whose rubrics have {found['criteria']} criteria with a link"
+    )
+    content += table(["the line of the criterion", "criteria", *head], rows, words, "plain")
+    return section("links", "Which tokens the links of a rubric are about", content)

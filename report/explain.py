@@ -256,12 +256,17 @@ def fits(run: Run, question: str, **context) -> bool:
     return len(prompt_ids(run, question, **context)) <= room
 
 
-def mean_divergence(run: Run, question: str, rubric: Rubric, ids: list[int]) -> float:
-    """Mean divergence over the tokens of an answer before training, nats per token."""
+def divergences(run: Run, question: str, rubric: Rubric, ids: list[int]) -> list[float]:
+    """The divergence at each of the n tokens of an answer before training, nats."""
     student_states = hidden(run, run.base, prompt(question), ids)
     teacher_states = hidden(run, run.base, prompt(question, rubric=rubric), ids)
-    stats = token_stats(run, run.base, student_states, teacher_states)
-    return stats.divergence.mean().item()
+    return token_stats(run, run.base, student_states, teacher_states).divergence.tolist()
+
+
+def mean_divergence(run: Run, question: str, rubric: Rubric, ids: list[int]) -> float:
+    """Mean divergence over the tokens of an answer before training, nats per token."""
+    values = divergences(run, question, rubric, ids)
+    return sum(values) / len(values)
 
 
 def pick_answers(run: Run, example: Example, samples: list) -> tuple[dict[bool, list[int]], float]:

@@ -10,7 +10,7 @@ import json
 from html import escape
 from pathlib import Path
 
-from report.answer_sections import draw_criteria, draw_strips
+from report.answer_sections import draw_criteria, draw_links, draw_strips
 from report.markup import BINS
 from report.run_sections import draw_clip, draw_run, draw_stage1, draw_teacher
 
@@ -18,6 +18,7 @@ SECTIONS = (  # what must be in the report, the target and text of the link, the
     ("runs", "run", "The run", draw_run),
     ("examples", "strips", "Token by token", draw_strips),
     ("examples", "criteria", "Criteria", draw_criteria),
+    ("link_tokens", "links", "A rubric's tokens", draw_links),
     ("stage1", "stage1", "Stage I", draw_stage1),
     ("teacher", "teacher", "The teacher", draw_teacher),
     ("teacher", "clip", "Clip modes", draw_clip),
@@ -44,19 +45,20 @@ def script_data(report: dict) -> str:
 
 
 def page(report: dict) -> str:
-    """A whole HTML document for report.json, with any of the keys that SECTIONS names."""
+    """A whole HTML document for report.json: its summary, and what SECTIONS names of its keys."""
     links, content = "", ""
     for needed, key, name, draw in SECTIONS:
         if report.get(needed):
             links += f'<li><a href="#{key}">{name}</a></li>'
             content += draw(report)
+    said = f"<p class=summary>{escape(report['summary'])}</p>" if report.get("summary") else ""
     title, folder = escape(page_title(report)), Path(__file__).parent
     style = (folder / "page.css").read_text(encoding="utf-8")
     code = (folder / "page.js").read_text(encoding="utf-8")
     return (
         "<!DOCTYPE html>\n<html lang=en><head><meta charset=utf-8>"
         '<meta name=viewport content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{style}</style></head><body><header><h1>{title}</h1>"
+        f"<title>{title}</title><style>{style}</style></head><body><header><h1>{title}</h1>{said}"
         f"<nav aria-label=Sections><ul>{links}</ul></nav></header><main>{content}</main>"
         "<div id=pop role=tooltip hidden></div>"
         f'<script type="application/json" id=data>{script_data(report)}</script>'

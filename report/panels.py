@@ -1,4 +1,4 @@
-"""The numbers of the report's panels: stage I's rubrics, the teacher, the clip modes.
+"""The numbers of the report's panels: the teacher, the clip modes, and the whole run.
 
 As in explain.py: models and logs in, plain lists and dicts for report.json out, all in nats.
 """
@@ -6,16 +6,16 @@ As in explain.py: models and logs in, plain lists and dicts for report.json out,
 import math
 import re
 from collections import defaultdict
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from data.grammar import canonical, states
+from data import explanations
 from data.load import read_tests
-from data.statements import claims_of
 from loss import CLIP_MODES, token_divergence
 from model import GPT
+from report.alignment import stage1_panel
 from report.explain import (
     TOP,
     Run,
@@ -27,18 +27,8 @@ from report.explain import (
     token_stats,
     token_text,
 )
-from rubrics import (
-    GENERIC,
-    SAYS,
-    VERBS,
-    Criterion,
-    Example,
-    Rubric,
-    is_right,
-    parse_rubric,
-    satisfied,
-    usable_rubric,
-)
+from report.link_tokens import link_tokens, shares_of_answer
+from rubrics import GENERIC, Example, Rubric, is_right, usable_rubric
 from step import (
     Rollout,
     completion_hidden,
@@ -53,88 +43,6 @@ PANEL = 100  # questions of the teacher's panel
 TAIL_K = 20  # the tail is the student's mass outside the teacher's TAIL_K likeliest tokens
 SCALE_CLIP = 0.5  # nats: the bound of clip mode "scale" in the panel
 POINT_CLIP = 0.05  # nats: the bound of "pointwise", as in the public code
-
-
-# -------------------------------------------------------------------------------- stage I's rubrics
-_CHECKS = (  # what an unchecked criterion says, and the check that a solution must then pass
-    (rf"(?:{'|'.join(VERBS)})(.* = .*)", r"states \1"),
-    (r"gives the answer in (.*)", r"unit \1"),
-    (r"does not divide (.*) by (.*)", r"avoids \1 ÷ \2"),
-    (r"does not multiply (.*) by (.*)", r"avoids \1 × \2"),
-    (r"does not add (.*) to (.*)", r"avoids \2 + \1"),
-    (r"converts (.*) to .*", r"shows = \1"),
-    (r"says by what factor it changes", "unit times"),
-)
-
-
-def statement(criterion: Criterion) -> str:
-    """What a criterion demands: its description without the category."""
-    return criterion.description.partition(": ")[2]
-
-
-def is_wrong(criterion: Criterion, solution: str) -> bool:
-    """Whether the reference solution fails the criterion; False if no program can tell."""
-    words = statement(criterion)
-    for verb in SAYS:
-        if words.startswith(verb) and claims_of(words.removeprefix(verb)):
-            return not states(solution, words.removeprefix(verb))
-    for pattern, check in _CHECKS:
-        match = re.fullmatch(pattern, words)
-        if match and not satisfied(replace(criterion, check=match.expand(check)), solution):
-            return True
-    return False
-
-
-def meaning(criterion: Criterion) -> tuple:
-    """A key that is equal for criteria that say the same.
-
-    Relations are equal up to the order of factors, causes with their effects in whatever words,
-    other criteria up to the order of words.
-    """
-    words = statement(criterion)
-    for verb in dict.fromkeys(VERBS + SAYS):
-        if words.startswith(verb):
-            said = words.removeprefix(verb)
-            relation = tuple(sorted(claims_of(said))) or canonical(said)
-            if relation:
-                return relation
-            break
-    return (criterion.category, *sorted(re.findall(r"[^\s,]+", words)))
-
-
-def aligned(rubrics: dict[str, Rubric | None], solution: str) -> list[dict]:
-    """The criteria of several rubrics, those with the same meaning in one row.
-
-    A row is {name: {"weight", "text", "wrong"}} by the names of `rubrics`. None stands for an
-    invalid rubric.
-    """
-    rows = defaultdict(dict)
-    for name, rubric in rubrics.items():
-        for criterion in rubric.criteria if rubric else ():
-            key = meaning(criterion)
-            while name in rows[key]:  # one rubric says the same twice: another row
-                key = (key, "again")
-            rows[key][name] = {
-                "weight": criterion.weight,
-                "text": criterion.description,
-                "wrong": is_wrong(criterion, solution),
-            }
-    return list(rows.values())
-
-
-def stage1_panel(run: Run, examples: list[Example]) -> list[dict]:
-    """For each question its reference rubric and the rubrics that base and stage I write."""
-    by_base = write_rubrics(run.base, run.tokenizer, examples, run.settings)
-    by_writer = write_rubrics(run.writer, run.tokenizer, examples, run.settings)
-    panel = []
-    for example, base_row, writer_row in zip(examples, by_base, by_writer):
-        rubrics, problems = {"reference": example.rubric}, {}
-        for name, row in (("base", base_row), ("stage I", writer_row)):
-            problems[name] = row["problem"]
-            rubrics[name] = None if row["problem"] else parse_rubric(row["text"])
-        rows = aligned(rubrics, example.solution)
-        panel.append({"question": example.question, "problems": problems, "rows": rows})
-    return panel
 
 
 # -------------------------------------------------------------------------------------- the teacher
@@ -359,8 +267,20 @@ KNOWN_ANSWERS = {  # column of the teacher's panel -> column of results.json
 }
 
 
+EXPLANATION = "explanation"  # a question that asks why over two or three links
+KINDS = ("one-step", EXPLANATION, "two-step", "comparison")  # a question of each is shown, in order
+
+
+def kind_of(example: Example) -> str:
+    """The kind of a question, one of KINDS or another that is not shown."""
+    kind = example.meta["kind"]
+    if kind in explanations.KINDS and kind != "held" and example.meta["law"].count(" > ") > 1:
+        return EXPLANATION
+    return kind
+
+
 def report(out: Path, settings: Settings, results: dict) -> dict:
-    """All sections of a finished run that need its models, on its test questions about new laws."""
+    """All sections of a finished run that need its models, on its test questions about what is new."""
     run = open_run(out, settings)
     examples = []
     for e in read_tests(out / "data" / "test_new.jsonl"):
@@ -373,16 +293,19 @@ def report(out: Path, settings: Settings, results: dict) -> dict:
         for e in examples
         if fits(run, e.question, rubric=learned[e.id]) and fits(run, e.question, rubric=GENERIC)
     ]
-    by_kind = defaultdict(list)
-    for e in examples:
-        by_kind[e.meta["kind"]].append(e)
-    found = [right_and_wrong(run, kind, those, learned) for kind, those in by_kind.items()]
+    found = []
+    for kind in KINDS:
+        if those := [e for e in examples if kind_of(e) == kind]:
+            found.append(right_and_wrong(run, kind, those, learned))
+            for answer in found[-1]["answers"]:
+                answer["links"] = shares_of_answer(run, found[-1], answer)
     by_id = {e.id: e for e in examples}
     shown = [by_id[row["id"]] for row in found[:3]]
     known = {}
     for name, column in KNOWN_ANSWERS.items():
         known[name] = {row["id"]: row["text"] for row in results["answers"][column]}
-    panels = {"examples": found, "stage1": [], "teacher": None}
+    panels = {"examples": found, "link_tokens": link_tokens(run, examples, learned)}
+    panels |= {"stage1": [], "teacher": None}
     if examples:
         panels["stage1"] = stage1_panel(run, shown)
         panels["teacher"] = teacher_panel(run, examples[:PANEL], learned, known)

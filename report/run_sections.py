@@ -183,7 +183,7 @@ def draw_teacher(report: dict) -> str:
         rows.append([label, *(write(column[key]) for column in teacher["columns"].values())])
     head = [""] + [escape(name) for name in teacher["columns"]]
     intro = (
-        f"<p>{teacher['questions']} test questions about new laws. Before training, student and "
+        f"<p>{teacher['questions']} test questions about new laws and links. Before training, student and "
         "teacher are the base model and the teacher sees what heads the column; the last column is "
         "the student after training, with no rubric in sight, scored by the teacher with the "
         "learned rubric. Right answers and mentions are of greedy answers, the rest is over the "

@@ -9,6 +9,7 @@ from data.load import load_examples, read_tests
 from data.reading import read_json, read_text, write_json
 from report import explain, page, panels, terminal
 from report.curves import curves
+from report.summary import summary
 from rubrics import Rubric, parse_rubric
 from trainer.processes import rank_and_size, wait_for_all
 from trainer.settings import Settings
@@ -32,15 +33,16 @@ def write_report(
 ) -> None:
     """Write report.json and report.html for one run, or for several if `settings` is None.
 
-    The report of several runs leaves out the sections that need models. `table` holds the tables
-    of evaluate.py.
+    The report of several runs leaves out the sections that need models. `table` holds the parts
+    of the table.
     """
     path, made_from = out / "report.json", digest(json.dumps(run) for run in runs)
     report = read_json(path) if path.exists() else {}
     wait_for_all()  # with several processes: all must have looked before the first writes
     if report.get("made_from") != made_from:
         facts = [panels.facts(run) for run in runs]
-        report = panels.tidy({"runs": facts, "table": table, "curves": curves(folders)})
+        report = {"runs": facts, "summary": summary(runs), "table": table}
+        report = panels.tidy(report | {"curves": curves(folders)})
         if settings:
             report |= panels.report(out, settings, runs[0])
         report["made_from"] = made_from

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import pages
 from data import explanations, generate
 from data.load import load_examples
 from data.prepare import prepare
@@ -134,10 +135,13 @@ def run(finished):
 
 @pytest.fixture(scope="session")
 def report(finished):
-    """Its report, with one more answer that is right, as a trained model would have."""
+    """Its report, with one more answer that is right and criteria with links, as a trained model
+    would have."""
+    by_hand = pages.by_hand()
     made = json.loads((finished / "report.json").read_text(encoding="utf-8"))
+    made["link_tokens"] = by_hand["link_tokens"]
     for e in made["examples"]:
-        answer = e["answers"][0]
+        answer = e["answers"][0] | {"links": by_hand["examples"][1]["answers"][1]["links"]}
         e["answers"] = [copy.deepcopy(answer) | {"right": right} for right in (True, False)]
     return made
 

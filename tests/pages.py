@@ -191,6 +191,7 @@ def by_hand():
             "right": right,
             "by": "base, sampled",
             "tokens": tokens,
+            "links": [],
             "controls": ["Control one", "Control two"],
             "effects": {
                 m: {
@@ -222,6 +223,22 @@ def by_hand():
             ],
             0.3,
         ),
+    ]
+    others[1]["links"] = [
+        {
+            "criterion": "Essential: says that a",
+            "line": "states",
+            "tokens": 7,
+            "token share": 0.35,
+            "divergence share": 0.625,
+        },
+        {
+            "criterion": "Essential: says that b",
+            "line": "",
+            "tokens": 0,
+            "token share": None,
+            "divergence share": None,
+        },
     ]
     rubric = [
         {"weight": 5.0, "text": "Essential: first"},
@@ -263,6 +280,7 @@ def by_hand():
                 "seconds": {"base": 120, "stage1": 30, "stage2": 600},
             },
         ],
+        "summary": "Before, 12; after, 57.",
         "table": [
             {
                 "title": "accuracy, %",
@@ -286,6 +304,18 @@ def by_hand():
             {"kind": "one-step", "question": "Q1?", "answer": "1 N", "answers": [first]} | question,
             {"kind": "two-step", "question": "Q2?", "answer": "2 m", "answers": others} | question,
         ],
+        "link_tokens": {
+            "questions": 37,
+            "criteria": 58,
+            "lines": [
+                {"line": line, "count": count, "token share": 0.21, "divergence share": share}
+                for line, count, share in (
+                    ("states", 19, 0.11),
+                    ("contradicts", 23, 0.456),
+                    ("", 42, 0.3),
+                )
+            ],
+        },
         "stage1": [
             {
                 "question": "Q3?",

@@ -49,6 +49,16 @@ def test_the_facts_of_the_runs_by_hand():
     assert words(Tree(page.page(mixed)).root.find(".//h1")) == "Report: rcsd, opsd, seed 3, 8"
 
 
+def test_the_page_opens_with_the_summary():
+    header = Tree(page.page(by_hand())).root.find(".//header")
+    assert [words(node) for node in header][:2] == [
+        "Report: rcsd, seed 3, 8",
+        "Before, 12; after, 57.",
+    ]
+    without = Tree(page.page(by_hand() | {"summary": ""})).root.find(".//header")
+    assert [node.tag for node in without] == ["h1", "nav"]
+
+
 @pytest.mark.parametrize(
     "method, sees, said",
     [
@@ -169,13 +179,15 @@ def test_the_strips_by_hand():
         ),
     ],
 )
-def test_why_a_question_is_shown(rights, said):
+@pytest.mark.parametrize("kind, subject", [("one-step", "laws"), ("explanation", "links")])
+def test_why_a_question_is_shown(rights, said, kind, subject):
     made = by_hand()
+    made["examples"][0]["kind"] = kind
     made["examples"][0]["answers"] = [
         made["examples"][0]["answers"][0] | {"right": right} for right in rights
     ]
     assert words(next(p for p in part("strips", made).iter("p") if p.get("class") == "note")) == (
-        f"Of the first 16 test questions of this kind about new laws, with 6 sampled answers each, {said}. "
+        f"Of the first 16 test questions of this kind about new {subject}, with 6 sampled answers each, {said}. "
         "Right or wrong is the final answer."
     )
 
@@ -236,6 +248,28 @@ def test_the_heatmap_by_hand():
         }
     marks = [words(f.find("h4")) for f in figures]
     assert [m[:7] for m in marks] == ["✗ wrong", "✓ right", "✗ wrong"]
+
+
+def test_the_tokens_of_links_by_hand():
+    links = part("links")
+    assert [words(h) for tag in ("h3", "h4") for h in links.iter(tag)] == [
+        "Two-step: Q2?",
+        "✗ wrong answer (base, sampled)",
+    ]
+    answer, means = map(cells_of, links.iter("table"))
+    shares = ["share of tokens, %", "share of divergence, %"]
+    assert answer == [
+        ["criterion (what its line does)", "tokens of its line", *shares],
+        ["Essential: says that a (states)", "7", "35.0", "62.5"],
+        ["Essential: says that b (no line about it)", "0", "–", "–"],
+    ]
+    assert means == [
+        ["the line of the criterion", "criteria", *shares],
+        ["states the link", "19", "21.0", "11.0"],
+        ["contradicts the link", "23", "21.0", "45.6"],
+        ["either", "42", "21.0", "30.0"],
+    ]
+    assert "each of 37 test questions" in words(links) and "58 criteria" in words(links)
 
 
 def test_the_rubrics_of_stage_1_by_hand():
@@ -312,6 +346,8 @@ def test_every_text_of_others_is_escaped_everywhere():
         ("teacher", "clip", "top", 0, "text"),
         ("runs", 0, "machine"),
         ("table", 0, "rows", 0, "label"),
+        ("summary",),
+        ("examples", 1, "answers", 1, "links", 0, "criterion"),
     ]
     for *way, last in ways:
         made = by_hand()

@@ -16,10 +16,11 @@ def test_the_page_is_well_formed_and_complete(report):
     text = " ".join(reader.text)
     assert (
         reader.tags["title"] == reader.tags["h1"] == reader.tags["main"] == 1
-        and reader.tags["h2"] == 6
+        and reader.tags["h2"] == 7
     )
     links = {value[1:] for tag, name, value in reader.attributes if tag == "a" and name == "href"}
-    assert links == {"run", "strips", "criteria", "stage1", "teacher", "clip"} <= reader.ids.keys()
+    sections = {"run", "strips", "criteria", "links", "stage1", "teacher", "clip"}
+    assert links == sections <= reader.ids.keys()
     assert reader.tags["button"] == sum(
         2 * len(a["tokens"]) for e in report["examples"] for a in e["answers"]
     )
@@ -77,6 +78,12 @@ SHOWN = [
     "teacher,columns,solution,right",
     "teacher,columns,student\\, after,leak",
     "teacher,columns,learned rubric,tail",
+    "link_tokens,questions",
+    "link_tokens,criteria",
+    "link_tokens,lines,1,count",
+    "link_tokens,lines,2,divergence share",
+    "examples,0,answers,0,links,0,tokens",
+    "examples,0,answers,0,links,0,token share",
 ]
 
 
@@ -141,7 +148,7 @@ def test_missing_numbers_and_sections_are_no_error(report):
     bare = copy.deepcopy(report)
     bare["table"][0]["rows"][0]["cells"][0] = [None, None]
     bare["teacher"]["clip"] = None
-    bare["stage1"], bare["examples"] = [], []
+    bare["stage1"], bare["examples"], bare["link_tokens"] = [], [], None
     text = " ".join(Reader(page.page(bare)).text)
     assert "–" in text and "no token's gradient was turned round" in text
     assert Reader(page.page({k: report[k] for k in ("runs", "table", "curves")})).tags["h2"] == 1

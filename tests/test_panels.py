@@ -11,7 +11,7 @@ import evaluate
 import rcsd
 from data.load import load_examples
 from data.sources import noisy_rubric
-from report import curves, explain, panels
+from report import alignment, curves, explain, panels
 from rubrics import Criterion, Example, Rubric
 from tiny import TINY
 from trainer.settings import Settings
@@ -23,16 +23,16 @@ def test_no_reference_criterion_is_wrong_and_a_relation_turned_round_is(finished
         for name in ("test_known", "test_new", "stage2")
         for e in load_examples(finished / "data" / f"{name}.jsonl")[0]
     ]
-    assert not any(panels.is_wrong(c, e.solution) for e in examples for c in e.rubric.criteria)
+    assert not any(alignment.is_wrong(c, e.solution) for e in examples for c in e.rubric.criteria)
     noisy = [noisy_rubric(e.rubric, random.Random(0)) for e in examples]
     assert all(
-        any(panels.is_wrong(c, e.solution) for c in r.criteria)
+        any(alignment.is_wrong(c, e.solution) for c in r.criteria)
         for e, r in zip(examples, noisy)
         if r != e.rubric
     )
     unit = Criterion("", "Important: gives the answer in xyz", 3)
-    assert all(panels.is_wrong(unit, e.solution) for e in examples)
-    assert not panels.is_wrong(Criterion("", "Optional: is polite", 1), "Answer: 1 N")
+    assert all(alignment.is_wrong(unit, e.solution) for e in examples)
+    assert not alignment.is_wrong(Criterion("", "Optional: is polite", 1), "Answer: 1 N")
 
 
 def test_criteria_that_say_the_same_stand_in_one_row():
@@ -49,7 +49,7 @@ def test_criteria_that_say_the_same_stand_in_one_row():
             Criterion("", "Essential: uses a = b ÷ c", 4),
         )
     )
-    rows = panels.aligned(
+    rows = alignment.aligned(
         {"reference": reference, "base": None, "stage I": other}, "a = b × c = 6\nAnswer: 6 m"
     )
     assert [(row.keys(), [c["wrong"] for c in row.values()]) for row in rows] == [
@@ -58,7 +58,7 @@ def test_criteria_that_say_the_same_stand_in_one_row():
         ({"stage I"}, [True]),
     ]
     same = "puts in 2 m"
-    other = panels.aligned(
+    other = alignment.aligned(
         {
             name: Rubric((Criterion("", f"{kind}: {same}", 5),))
             for name, kind in (("reference", "Essential"), ("stage I", "Important"))
@@ -66,7 +66,23 @@ def test_criteria_that_say_the_same_stand_in_one_row():
         "",
     )
     assert [list(row) for row in other] == [["reference"], ["stage I"]]
-    twice = panels.aligned({"reference": Rubric(reference.criteria[:1] * 2)}, "")
+    links = alignment.aligned(
+        {
+            "reference": Rubric((Criterion("", "Essential: says that the a rises, so the b falls", 5),)),
+            "stage I": Rubric(
+                (
+                    Criterion("", "Essential: shows that the b rises when the a falls", 4),
+                    Criterion("", "Essential: says that the a falls, so the b falls", 4),
+                )
+            ),
+        },
+        "the a rises, so the b falls\nAnswer: it falls",
+    )
+    assert [(list(row), [c["wrong"] for c in row.values()]) for row in links] == [
+        (["reference", "stage I"], [False, False]),
+        (["stage I"], [True]),
+    ]
+    twice = alignment.aligned({"reference": Rubric(reference.criteria[:1] * 2)}, "")
     assert len(twice) == 2
 
 

@@ -9,7 +9,7 @@ import torch
 from data.load import load_examples
 from data.tokenizer import encode, read_tokenizer
 from pages import CRITERIA, plain_logits
-from report import explain, panels
+from report import alignment, explain, panels
 from rubrics import Rubric, prompt
 from trainer.checkpoints import load
 from trainer.settings import Settings
@@ -51,7 +51,7 @@ def test_the_teachers_panel_against_one_prefix_at_a_time(run, finished, monkeypa
         name: [
             "by the rubric"
             if i >= 11 - leak[name]
-            else f"Answer: {e.answer}"
+            else e.solution
             if i < right[name]
             else "Answer: none"
             for i, e in enumerate(examples)
@@ -152,6 +152,10 @@ def test_the_teachers_panel_against_one_prefix_at_a_time(run, finished, monkeypa
     assert (found["tail_k"], found["scale_clip"], found["point_clip"]) == (20, 0.5, 0.05)
 
 
+CALCULATIONS = ("one-step", "conversion", "comparison", "two-step")
+SHOWN = ("one-step", "explanation", "two-step", "comparison")
+
+
 def test_the_report_takes_each_text_from_the_model_that_it_names(finished, monkeypatch):
     """With models that are names: who writes which rubric, whose answers the columns of the
     teacher's panel get."""
@@ -170,9 +174,15 @@ def test_the_report_takes_each_text_from_the_model_that_it_names(finished, monke
 
     settings = replace(Settings(), **load(finished / "stage2.pt")["settings"], device="cpu")
     examples = load_examples(finished / "data" / "test_new.jsonl")[0]
-    chosen = {}
+    chosen, kinds_of = {}, {}
     for e in examples:
-        chosen[e.meta["kind"]] = e.id  # the last of each kind
+        kinds_of[e.id] = e.meta["kind"]
+        keys = [c for c in e.rubric.criteria if c.category == "Essential"]
+        if e.meta["kind"] not in ("held", *CALCULATIONS) and len(keys) in (2, 3):
+            kinds_of[e.id] = "explanation"
+        chosen[kinds_of[e.id]] = e.id  # the last of each kind
+    chosen = {kind: chosen[kind] for kind in SHOWN if kind in chosen}
+    assert "explanation" in chosen and len(chosen) > 2
     bad = list(chosen.values())[0]
     stub = SimpleNamespace(
         settings=replace(settings, max_seq_len=10**6),
@@ -182,13 +192,23 @@ def test_the_report_takes_each_text_from_the_model_that_it_names(finished, monke
         student="student",
     )
     monkeypatch.setattr(panels, "open_run", lambda *_: stub)
-    monkeypatch.setattr(panels, "write_rubrics", written)
+    for module in (panels, alignment):
+        monkeypatch.setattr(module, "write_rubrics", written)
     monkeypatch.setattr(
         panels,
         "right_and_wrong",
         lambda run, kind, those, rubrics: (
-            asked.append((kind, [e.id for e in those])) or {"id": chosen[kind], "kind": kind}
+            asked.append((kind, [e.id for e in those]))
+            or {"id": chosen[kind], "kind": kind, "answers": [{"by": kind}]}
         ),
+    )
+    monkeypatch.setattr(
+        panels, "shares_of_answer", lambda run, example, answer: [example["id"], answer["by"]]
+    )
+    monkeypatch.setattr(
+        panels,
+        "link_tokens",
+        lambda run, those, learned: {e.id: learned[e.id].text() for e in those},
     )
     monkeypatch.setattr(
         panels,
@@ -203,7 +223,7 @@ def test_the_report_takes_each_text_from_the_model_that_it_names(finished, monke
         "answers": {c: [{"id": e.id, "text": f"{c} on {e.id}"} for e in examples] for c in columns}
     }
     found = panels.report(finished, settings, results)
-    assert asked == [(k, [e.id for e in examples if e.meta["kind"] == k]) for k in chosen]
+    assert asked == [(k, [e.id for e in examples if kinds_of[e.id] == k]) for k in chosen]
     assert [e["id"] for e in found["examples"]] == list(chosen.values())
     names = ("nothing", "reference rubric", "learned rubric", "student, after")
     assert found["teacher"]["known"] == {
@@ -213,6 +233,10 @@ def test_the_report_takes_each_text_from_the_model_that_it_names(finished, monke
         e.id: panels.GENERIC.text() if e.id == bad else f"5 Essential: uses d = e × f for {e.id}"
         for e in examples
     }
+    assert found["link_tokens"] == found["teacher"]["learned"]
+    assert [e["answers"][0]["links"] for e in found["examples"]] == [
+        [id, kind] for kind, id in chosen.items()
+    ]
     questions = {e.id: e for e in examples}
     assert [s["question"] for s in found["stage1"]] == [
         questions[i].question for i in list(chosen.values())[:3]

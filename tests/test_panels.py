@@ -68,7 +68,9 @@ def test_criteria_that_say_the_same_stand_in_one_row():
     assert [list(row) for row in other] == [["reference"], ["stage I"]]
     links = alignment.aligned(
         {
-            "reference": Rubric((Criterion("", "Essential: says that the a rises, so the b falls", 5),)),
+            "reference": Rubric(
+                (Criterion("", "Essential: says that the a rises, so the b falls", 5),)
+            ),
             "stage I": Rubric(
                 (
                     Criterion("", "Essential: shows that the b rises when the a falls", 4),

@@ -17,7 +17,7 @@ _CHECKS = (  # what an unchecked criterion says, and the check that a solution m
     (r"does not divide (.*) by (.*)", r"avoids \1 ÷ \2"),
     (r"does not multiply (.*) by (.*)", r"avoids \1 × \2"),
     (r"does not add (.*) to (.*)", r"avoids \2 + \1"),
-    (r"converts (.*) to .*", r"shows = \1"),
+    (r"converts ([−\d].*) to .*", r"shows = \1"),
     (r"says by what factor it changes", "unit times"),
 )
 

@@ -106,7 +106,7 @@ def draw_example(example: dict, e: int) -> str:
         choice = chosen([answer["right"] for answer in example["answers"]])
         content += (
             f"<p class=note>Of the first {example['tried']} test questions of this kind about new "
-            f"{'links' if example['kind'] == 'explanation' else 'laws'}, with {example['samples']} sampled answers each, {choice}. Right or wrong is "
+            f"{escape(example['subject'])}, with {example['samples']} sampled answers each, {choice}. Right or wrong is "
             "the final answer.</p>"
         )
     if example.get("answer"):
@@ -194,7 +194,7 @@ def draw_links(report: dict) -> str:
         for answer in example["answers"]:
             rows = []
             for row in answer.get("links", []):
-                name = f"{escape(row['criterion'])} ({row['line'] or 'no line about it'})"
+                name = escape(f"{row['criterion']} ({row['line'] or 'no line about it'})")
                 rows.append([name, str(row["tokens"]), *(percent(row[key]) for key in measures)])
             if rows:
                 content += f"<h3>{example_title(example)}</h3><h4>{answer_title(answer)}</h4>"
@@ -202,7 +202,7 @@ def draw_links(report: dict) -> str:
                 content += table(head_of_rows, rows, "The lines of one answer", "plain")
     found, rows = report["link_tokens"], []
     for row in found["lines"]:
-        name = f"{row['line']} the link" if row["line"] else "either"
+        name = escape(f"{row['line']} the link") if row["line"] else "either"
         rows.append([name, str(row["count"]), *(percent(row[key]) for key in measures)])
     words = (
         f"Means over one sampled answer to each of {found['questions']} test questions about new "

@@ -268,11 +268,11 @@ KNOWN_ANSWERS = {  # column of the teacher's panel -> column of results.json
 
 
 EXPLANATION = "explanation"  # a question that asks why over two or three links
-KINDS = ("one-step", EXPLANATION, "two-step", "comparison")  # a question of each is shown, in order
+KINDS = ("one-step", EXPLANATION, "two-step", "comparison")  # are shown, before any other kind
 
 
 def kind_of(example: Example) -> str:
-    """The kind of a question, one of KINDS or another that is not shown."""
+    """The kind of a question as the report has it: EXPLANATION, or that of the data."""
     kind = example.meta["kind"]
     if kind in explanations.KINDS and kind != "held" and example.meta["law"].count(" > ") > 1:
         return EXPLANATION
@@ -293,10 +293,15 @@ def report(out: Path, settings: Settings, results: dict) -> dict:
         for e in examples
         if fits(run, e.question, rubric=learned[e.id]) and fits(run, e.question, rubric=GENERIC)
     ]
+    by_kind = {kind: [] for kind in KINDS}
+    for e in examples:
+        by_kind.setdefault(kind_of(e), []).append(e)
     found = []
-    for kind in KINDS:
-        if those := [e for e in examples if kind_of(e) == kind]:
+    for kind, those in by_kind.items():
+        if those and len(found) < len(KINDS):
             found.append(right_and_wrong(run, kind, those, learned))
+            is_why = those[0].meta["kind"] in explanations.KINDS
+            found[-1]["subject"] = "links" if is_why else "laws"
             for answer in found[-1]["answers"]:
                 answer["links"] = shares_of_answer(run, found[-1], answer)
     by_id = {e.id: e for e in examples}

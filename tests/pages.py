@@ -244,7 +244,7 @@ def by_hand():
         {"weight": 5.0, "text": "Essential: first"},
         {"weight": -2.0, "text": "Pitfall: second"},
     ]
-    question = {"tried": 16, "samples": 6, "rubric": rubric}
+    question = {"tried": 16, "samples": 6, "rubric": rubric, "subject": "laws"}
 
     def criterion(weight, text, wrong):
         return {"weight": weight, "text": text, "wrong": wrong}

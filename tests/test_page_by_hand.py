@@ -179,10 +179,10 @@ def test_the_strips_by_hand():
         ),
     ],
 )
-@pytest.mark.parametrize("kind, subject", [("one-step", "laws"), ("explanation", "links")])
-def test_why_a_question_is_shown(rights, said, kind, subject):
+@pytest.mark.parametrize("subject", ["laws", "links"])
+def test_why_a_question_is_shown(rights, said, subject):
     made = by_hand()
-    made["examples"][0]["kind"] = kind
+    made["examples"][0]["subject"] = subject
     made["examples"][0]["answers"] = [
         made["examples"][0]["answers"][0] | {"right": right} for right in rights
     ]

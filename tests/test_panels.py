@@ -179,18 +179,28 @@ def test_the_tables_of_two_runs_by_hand():
             },
         }
 
-    answers, written = evaluate.table_parts([run(0), run(1)])
+    laws, links, written = evaluate.table_parts([run(0), run(1)])
 
     def middle(start):
         return [
             [pytest.approx(start + c), pytest.approx(2**0.5)] for c in (1, 21)
         ]  # of start and start + 2
 
-    groups = [(g, 40 + k, middle(k)) for k, g in enumerate(evaluate.GROUPS)]
-    kinds = [(f"  {g}, one-step", None, middle(50 + k)) for k, g in enumerate(evaluate.SEEN)]
-    scores = [(f"rubric score, {g}", None, middle(30 + k)) for k, g in enumerate(evaluate.SEEN)]
-    assert answers["columns"] == ["base", "student"] and written["columns"] == ["base", "stage I"]
-    assert [tuple(row.values()) for row in answers["rows"]] == groups + kinds + scores
+    for part, own in ((laws, "laws"), (links, "links")):
+        places = [
+            (k, g)
+            for k, g in enumerate(evaluate.GROUPS)
+            if own in g or ("two-step" if own == "laws" else "chain") in g
+        ]
+        seen = [(k, g) for k, g in enumerate(evaluate.SEEN) if own in g]
+        assert (len(places), len(seen)) == (6, 2) and part["columns"] == ["base", "student"]
+        groups = [(g, 40 + k, middle(k)) for k, g in places]
+        kinds = [(f"  {g}, one-step", None, middle(50 + k)) for k, g in seen]
+        scores = [  # SEEN and GROUPS have a group in different places
+            (f"rubric score, {g}", None, middle(30 + evaluate.GROUPS.index(g))) for _, g in seen
+        ]
+        assert [tuple(row.values()) for row in part["rows"]] == groups + kinds + scores
+    assert written["columns"] == ["base", "stage I"]
     assert [tuple(row.values()) for row in written["rows"]] == [
         (f"{g}: {label}", None, middle(start + k))
         for k, g in enumerate(evaluate.SEEN)

@@ -181,8 +181,10 @@ def test_the_report_takes_each_text_from_the_model_that_it_names(finished, monke
         if e.meta["kind"] not in ("held", *CALCULATIONS) and len(keys) in (2, 3):
             kinds_of[e.id] = "explanation"
         chosen[kinds_of[e.id]] = e.id  # the last of each kind
-    chosen = {kind: chosen[kind] for kind in SHOWN if kind in chosen}
-    assert "explanation" in chosen and len(chosen) > 2
+    order = [kind for kind in SHOWN if kind in chosen]
+    order += [kind for kind in dict.fromkeys(kinds_of.values()) if kind not in SHOWN]
+    chosen = {kind: chosen[kind] for kind in order[:4]}  # other kinds in the places of missing ones
+    assert "explanation" in chosen and len(chosen) == 4
     bad = list(chosen.values())[0]
     stub = SimpleNamespace(
         settings=replace(settings, max_seq_len=10**6),
@@ -238,6 +240,9 @@ def test_the_report_takes_each_text_from_the_model_that_it_names(finished, monke
         [id, kind] for kind, id in chosen.items()
     ]
     questions = {e.id: e for e in examples}
+    assert [e["subject"] for e in found["examples"]] == [
+        "laws" if questions[id].meta["kind"] in CALCULATIONS else "links" for id in chosen.values()
+    ]
     assert [s["question"] for s in found["stage1"]] == [
         questions[i].question for i in list(chosen.values())[:3]
     ]

@@ -92,11 +92,8 @@ def final_answer(text: str) -> Quantity | None:
 
 
 _UNTOLD = re.compile(r"\b(?:can't|can ?not|could not) be \w+|not enough|impossible", re.I)
-_LACKING = re.compile(
-    r"(?:^|[,;:.]|\b(?:because|since|as|the))\s*([^,;:.]+?) (?:is|was) "
-    r"(?:missing|unknown|not (?:given|known|stated))\b",
-    re.I,
-)
+_LACKING = re.compile(r" (?:is|was) (?:missing|unknown|not (?:given|known|stated))\b", re.I)
+_BEFORE_NAME = re.compile(r"[,;:.]|\b(?:because|since|as|the)\b", re.I)
 
 
 def missing_datum(text: str) -> str | None:
@@ -110,8 +107,7 @@ def missing_datum(text: str) -> str | None:
                 return None
             if any(_TAKEN_BACK.search(other) for other in lines[i + 1 :]):
                 return None
-            words = lacking[1].lower().split()
-            return " ".join(words[1:] if words[0] == "the" else words)
+            return _BEFORE_NAME.split(said[: lacking.start()])[-1].strip().lower()
     return None
 
 

@@ -9,7 +9,7 @@ from math import isclose, isqrt
 from data.generate import example
 from data.grammar import final_answer
 from data.invented import invented
-from data.problems import draw
+from data.problems import SMALLER, draw
 from data.questions import KINDS
 
 UNIT = r"(?:per )?[A-Za-zµΩ°][A-Za-zµΩ°²³·/]*(?:\([^()]*\))?"
@@ -102,21 +102,30 @@ def draws(count, seed=0):
     each."""
     rng = random.Random(seed)
     for i in range(count):
-        held_out = i % 3 == 2
+        kind, part = KINDS[i % len(KINDS)], i // len(KINDS) % 3
+        held_out = part == 2
         if i % 5 == 4:
-            p, held_out = invented(KINDS[i % 4], rng), False
+            p, held_out = invented(kind, rng), False
         else:
-            new, split = rng.random() < 0.5, ("train", "valid", "test")[i % 3]
-            p = draw(KINDS[i % 4], new, split, rng, held_out=held_out)
+            new, split = rng.random() < 0.5, ("train", "valid", "test")[part]
+            p = draw(kind, new, split, rng, held_out=held_out)
         yield p, example(p, rng, str(i), held_out=held_out)
 
 
 def true_steps(p, text):
     """How many numbers stand in a worked solution.
 
-    Asserts that the numbers of one line are equal, and that the last is the answer.
+    Asserts that the numbers of one line are equal, and that the last is the answer. Where a datum
+    is missing, no number may stand there.
     """
     lines, segments = text.split("\n"), 0
+    if p.kind == "missing":
+        assert lines[1:] == [
+            f"the {p.missing} is not given",
+            f"Answer: cannot be told, the {p.missing} is missing",
+        ]
+        assert not re.search(r"(?<![\w½])\d", lines[0].replace("2 × ", "").replace("÷ 2", ""))
+        return 0
     for line in lines[:-1]:
         name, *rest = line.split(" = ")
         if p.converted and name == p.converted and len(rest) == 2:
@@ -136,5 +145,8 @@ def true_steps(p, text):
     given = final_answer(text)
     value, unit = given.value, given.unit
     assert lines[-1].startswith("Answer: ") and evaluate(lines[-2].split(" = ")[-1]) == value
-    assert unit == ("times" if p.kind == "comparison" else p.units[p.target])
+    wanted = p.units[p.target]
+    if p.converted == p.target:
+        wanted, _ = SMALLER[wanted]
+    assert unit == ("times" if p.kind == "comparison" else wanted)
     return segments

@@ -87,7 +87,8 @@ def test_no_quantity_of_the_laws_has_a_word_that_the_grader_takes_for_a_joint():
 )
 def test_odd_texts_are_graded_too(text):
     """None is met, none raises, none takes minutes."""
-    checks = ("states a = b × c", "shows 3 kg", "unit N", "answer-line", "answer 12 N")
+    lacking = "answer cannot be told, the mass is missing"
+    checks = ("states a = b × c", "shows 3 kg", "unit N", "answer-line", "answer 12 N", lacking)
     for check in checks:
         assert not satisfied(Criterion("", "Essential: x", 1, check), text)
     assert satisfied(Criterion("", "Pitfall: x", -1, "avoids b ÷ e"), text)

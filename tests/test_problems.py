@@ -16,7 +16,7 @@ from data.invented import invented, invented_law
 from data.laws import BY_NAME, LAWS, Law
 from data.mistakes import mistaken, wrong_forms
 from data.prepare import KINDS
-from data.problems import SMALLER, comparison, one_step, tuples, units_of
+from data.problems import SMALLER, comparison, draw, one_step, tuples, units_of
 from data.relations import forms
 from data.sources import corrupted_solution
 from oracle import function, true_steps
@@ -45,7 +45,11 @@ def test_a_mistaken_solution_is_cleanly_worked_from_one_wrong_relation(many):
                 continue
             text = solution(wrong)
             made["sum" if any(form.signs for form in wrong.forms) else "product"] += 1
-            assert true_steps(p, text) and not correct(text, e.answer)
+            if p.kind == "missing":
+                assert true_steps(p, text) == 0 and correct(text, e.answer)
+                assert grade(e, text) < 1
+            else:
+                assert true_steps(p, text) and not correct(text, e.answer)
             right = [canonical(form.relation) for form in p.forms]
             assert [canonical(form.relation) not in right for form in wrong.forms] == [
                 i == step for i in range(len(right))
@@ -53,7 +57,8 @@ def test_a_mistaken_solution_is_cleanly_worked_from_one_wrong_relation(many):
             for form, other in zip(p.forms, wrong.forms):
                 assert form.target == other.target and sorted(form.names) == sorted(other.names)
             assert question(wrong, random.Random(1)) == question(p, random.Random(1))
-    assert made["none"] < 50 and made["product"] > 400 and made["sum"] > 400
+    # None: no workable numbers, or only ones that would make a later step a test question's.
+    assert made["none"] < 150 and made["product"] > 400 and made["sum"] > 400
 
 
 @pytest.mark.parametrize(
@@ -96,7 +101,8 @@ def test_solutions_state_the_law_and_only_the_law(many):
         for law, line in zip(laws, steps):
             relation = " = ".join(line.split(" = ")[:2])
             if chain and law is laws[1] and chain.link != chain.as_:
-                relation = re.sub(rf"\b{re.escape(chain.link)}\b", chain.as_, relation)
+                name = rf"(^|[=×÷+−] |√\(){re.escape(chain.link)}(?= [=×÷+−]|[²)]|$)"
+                relation = re.sub(name, rf"\1{chain.as_}", relation)
             target = relation.split(" = ")[0]
             assert canonical(relation) == canonical(forms(law.relation)[target].relation)
 
@@ -107,6 +113,12 @@ def test_the_reference_solution_meets_every_criterion_and_a_wrong_one_does_not(m
         assert grade(e, e.solution) == 1, e
         wrong = corrupted_solution(e.solution, rng)
         assert correct(wrong, e.answer) and grade(e, wrong) < 1, wrong
+        if p.kind == "missing":
+            guess = re.sub("Answer: .*", f"Answer: 6 {p.units[p.target]}", e.solution)
+            assert not correct(guess, e.answer) and grade(e, guess) < 0.6
+            other = e.solution.replace(f"the {p.missing}", "the colour")
+            assert not correct(other, e.answer) and grade(e, other) < 1
+            continue
         no_unit = re.sub(r"(Answer: [\d/]+).*", r"\1", e.solution)
         needs_unit = p.kind != "comparison" and p.units[p.target] != "m²/m²"
         assert correct(no_unit, e.answer) == (not needs_unit)
@@ -142,7 +154,14 @@ def test_questions_state_the_givens_and_read_as_sentences(many):
             assert re.search(
                 rf"\b{re.escape(name)} (is|=) {re.escape(p.stated(name))}(?![\w/·²³(])", text
             ), (name, text)
-        assert p.target not in p.given
+        assert p.target not in p.given and p.missing not in p.given
+        if p.extra:
+            assert p.extra in p.given and p.extra not in e.solution
+            used = e.solution.replace("Answer", f"{p.extra} = {p.stated(p.extra)}\nAnswer")
+            assert grade(e, used) < 1
+        if p.names_unit:
+            unit = e.answer.split(" ", 1)[1]
+            assert re.search(rf"\b{re.escape(p.target)} in {re.escape(unit)}[.?]", text)
         if p.converted:
             unit, factor = SMALLER[p.units[p.converted]]
             assert p.stated(p.converted) == f"{p.values[p.converted] * factor} {unit}"
@@ -217,10 +236,28 @@ def test_invented_problems_are_well_formed():
     for _ in range(2000):
         law = invented_law(rng)
         assert frozenset(units_of(law)) not in real and len(law.units) == len(units_of(law))
+        if "+" in law.relation or "−" in law.relation:
+            assert len(set(law.units)) == 1  # only like units are added
         real_names += any(name in units_of(other) for other in LAWS for name in units_of(law))
     assert 1200 < real_names < 1600
-    kinds = Counter(invented(KINDS[i % 4], rng).kind for i in range(80))
+    kinds = Counter(invented(kind, rng).kind for kind in KINDS for _ in range(20))
     assert set(kinds.values()) == {20} and set(kinds) == set(KINDS)
+
+
+def test_kinds_of_real_laws_are_what_their_names_say():
+    rng, asked = random.Random(4), Counter()
+    for kind in KINDS:
+        for i in range(200):
+            p = draw(kind, i % 2 == 0, "train", rng)
+            asked[p.converted == p.target, p.converted in p.given, bool(p.converted)] += 1
+            needed = set(p.forms[0].names)
+            assert p.kind == kind and bool(p.converted) == (kind == "conversion")
+            if kind == "extra":
+                assert set(p.given) - needed == {p.extra} and len(p.given) == len(needed) + 1
+            if kind == "missing":
+                assert needed - set(p.given) == {p.missing} and len(p.given) == len(needed) - 1
+    to_smaller, from_smaller = asked[True, False, True], asked[False, True, True]
+    assert to_smaller + from_smaller == 200 and min(to_smaller, from_smaller) > 50
 
 
 def test_no_invented_law_is_a_real_one(monkeypatch):

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from data.tokenizer import Tokenizer, encode
 from fused_loss import distillation_loss
 from model import GPT, Completion, generate
+from pretrained.memory import places_for
 from rubrics import Example, RubricForm, is_right, prompt, rubric_problem, writer_prompt
 from trainer.processes import gather, shard, sum_gradients
 from trainer.settings import Settings, seed_for
@@ -107,8 +108,9 @@ def greedy(
     for start in tqdm(range(0, len(mine), 512), note, leave=False, disable=not note):
         part = [prompts[i] for i in mine[start : start + 512]]
         longest = max_new_tokens or settings.max_new_tokens
+        places = places_for(model, min(most, len(part[-1]) + longest))
         completions = generate(
-            model, part, eos=tokenizer.ends, temperature=0, max_new_tokens=longest
+            model, part, eos=tokenizer.ends, temperature=0, max_new_tokens=longest, places=places
         )
         done += [(tokenizer.decode_completion(c.ids), c.truncated, len(c.ids)) for c in completions]
     found = dict(zip(order, gather(done)))

@@ -40,6 +40,14 @@ def cache_bytes(model: GPT, rows: int, columns: int) -> int:
     return 2 * c.n_layer * rows * c.n_kv_head * columns * c.head_dim * model.head_weight.itemsize
 
 
+CACHE = 2**30  # bytes: most of the keys and values of rows that are answered at one time
+
+
+def places_for(model: GPT, columns: int) -> int:
+    """How many rows of that length are answered at one time: 128, or what CACHE has room for."""
+    return max(1, min(128, CACHE // cache_bytes(model, 1, columns)))
+
+
 def loss_bytes(model: GPT) -> int:
     """The loss's buffers and its gradient for the head (see fused_loss.py)."""
     head = model.head_weight.numel() * 4 if model.head_weight.requires_grad else 0
@@ -49,7 +57,7 @@ def loss_bytes(model: GPT) -> int:
 def held(student: GPT, settings: Settings) -> dict[str, int]:
     """{part: bytes} of a step whose rows are as long as they may be.
 
-    Sampling and learning take turns, so only the larger of the two counts.
+    Sampling, learning and answering take turns, so only the largest of the three counts.
     """
     longest = settings.max_seq_len
     trained = [p for p in student.parameters() if p.requires_grad]
@@ -60,7 +68,11 @@ def held(student: GPT, settings: Settings) -> dict[str, int]:
         "weights of student and teacher": bytes_of(student.parameters()) * (1 + has_copy),
         "gradients": bytes_of(trained),
         "optimizer": 2 * bytes_of(trained),
-        "a step": max(cache_bytes(student, settings.batch, longest), learning),
+        "a step": max(
+            cache_bytes(student, settings.batch, longest),
+            cache_bytes(student, places_for(student, longest), longest),
+            learning,
+        ),
     }
 
 

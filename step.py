@@ -190,7 +190,8 @@ def sft_loss(
     weights = torch.tensor(weights, device=hidden.device)  # [N]
     logits = (hidden @ student.head_weight.T).float()  # [N, V]
     nll = F.cross_entropy(logits, targets, reduction="none")  # [N]
-    return nll @ weights / num_tokens, {}
+    # no product of vectors, which autocast would round to bfloat16
+    return (nll * weights).sum() / num_tokens, {}
 
 
 def distillation(
@@ -359,22 +360,28 @@ def update(
     num_tokens = sum(
         sum(r.token_weights) if r.token_weights else len(r.completion_ids) for r in rollouts
     )
-    sums, device = {"loss": 0.0}, student.head_weight.device
+    device = student.head_weight.device
+    names, found = [], []  # the sum of each measure in each micro-batch, on the device
     by_length = sorted(rollouts, key=lambda r: len(r.prompt_ids) + len(r.completion_ids))
     # Sharded by length, so that each process has as much to do as the others.
     for micro_batch in micro_batches(shard(by_length), settings.micro_tokens):
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.dtype == "bfloat16"):
             loss, measures = loss_fn(student, teacher, micro_batch, num_tokens, settings)
         loss.backward()
-        sums["loss"] += loss.item()
-        for name, values in measures.items():
-            sums[name] = sums.get(name, 0.0) + values.float().sum().item() / num_tokens
+        names += ["loss", *measures]
+        found += [loss.detach(), *(values.float().sum() for values in measures.values())]
     sum_gradients([p for p in student.parameters() if p.requires_grad])
+    norm = 0.0
+    if num_tokens:
+        found.append(torch.nn.utils.clip_grad_norm_(student.parameters(), MAX_GRAD_NORM))
+        *found, norm = torch.stack(found).tolist()  # here alone the host waits for the device
+    sums = {"loss": 0.0}
+    for name, number in zip(names, found):
+        sums[name] = sums.get(name, 0.0) + (number if name == "loss" else number / num_tokens)
     parts = gather([sums])
     # A process without rows has the loss alone.
     sums = {name: sum(part.get(name, 0.0) for part in parts) for name in max(parts, key=len)}
     if num_tokens:
-        norm = torch.nn.utils.clip_grad_norm_(student.parameters(), MAX_GRAD_NORM).item()
         if not math.isfinite(sums["loss"] + norm):
             raise FloatingPointError(f"loss {sums['loss']:g}, gradient norm {norm:g}")
         sums["grad_norm"] = norm

@@ -112,14 +112,12 @@ class FirstStep:
 
     def __init__(self, model: GPT):
         self.trained = [p for p in model.parameters() if p.requires_grad]
-        self.before = [fingerprint(p) for p in self.trained]
+        self.before = fingerprints(self.trained)
 
     def changes(self, stage: str, lr: float) -> str:
         """How many numbers are in tensors that have changed. Raises ValueError if it is none."""
-        changed = 0
-        for p, before in zip(self.trained, self.before):
-            if fingerprint(p) != before:
-                changed += p.numel()
+        differ = (fingerprints(self.trained) != self.before).any(1).tolist()
+        changed = sum(p.numel() for p, other in zip(self.trained, differ) if other)
         if not changed:
             raise ValueError(f"{stage}: the first step changed no weight: is lr {lr} rounded away?")
         total = sum(p.numel() for p in self.trained)
@@ -128,7 +126,10 @@ class FirstStep:
         )
 
 
-def fingerprint(p: Tensor) -> tuple[int, int]:
-    """Two sums over the bits of a tensor: a changed number changes them, almost surely."""
-    bits = p.detach().view(torch.int16 if p.itemsize == 2 else torch.int32).flatten()
-    return bits.sum(dtype=torch.int64).item(), bits[::2].sum(dtype=torch.int64).item()
+def fingerprints(tensors: list[Tensor]) -> Tensor:
+    """Two sums [n, 2] over the bits of each tensor: a changed number changes them, almost surely."""
+    sums = []
+    for p in tensors:
+        bits = p.detach().view(torch.int16 if p.itemsize == 2 else torch.int32).flatten()
+        sums += [bits.sum(dtype=torch.int64), bits[::2].sum(dtype=torch.int64)]
+    return torch.stack(sums).view(-1, 2)

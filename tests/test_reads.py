@@ -17,6 +17,7 @@ from base import base_optimizers
 from data.tokenizer import Tokenizer, train_bpe
 from model import GPT, GPTConfig
 from oracle import draws
+from pretrained.memory import FirstStep
 from rubrics import prompt, teacher_prompt
 from step import reward_rollouts, sft_loss, update
 from tiny import random_rollouts
@@ -143,4 +144,17 @@ def test_a_checkpoint_asks_once_whether_all_weights_are_finite(tmp_path, monkeyp
     state = State(meta_model(), [])
     with Reads() as reads:
         checkpoint(tmp_path / "base.pt", state, 0, {}, {})
+    assert reads.count == 1
+
+
+def test_what_the_first_step_changed_is_read_once():
+    student = GPT(GPTConfig(50, 64, **SHAPE))
+    total, first = sum(p.numel() for p in student.parameters()), FirstStep(student)
+    with pytest.raises(ValueError, match="stage1: the first step changed no weight"):
+        first.changes("stage1", 0.1)
+    weight = student.norm.weight.data  # [16]
+    weight[3] = torch.nextafter(weight[3], torch.tensor(2.0))  # the smallest change that there is
+    assert f"changed tensors of 16 of {total:,} trained" in first.changes("stage1", 0.1)
+    with Reads() as reads:
+        FirstStep(meta_model()).changes("stage1", 0.1)
     assert reads.count == 1

@@ -190,8 +190,7 @@ def sft_loss(
     weights = torch.tensor(weights, device=hidden.device)  # [N]
     logits = (hidden @ student.head_weight.T).float()  # [N, V]
     nll = F.cross_entropy(logits, targets, reduction="none")  # [N]
-    # no product of vectors, which autocast would round to bfloat16
-    return (nll * weights).sum() / num_tokens, {}
+    return (nll * weights).sum() / num_tokens, {}  # autocast would round nll @ weights
 
 
 def distillation(
@@ -360,7 +359,7 @@ def update(
     num_tokens = sum(
         sum(r.token_weights) if r.token_weights else len(r.completion_ids) for r in rollouts
     )
-    device = student.head_weight.device
+    device, norm = student.head_weight.device, 0.0
     names, found = [], []  # the sum of each measure in each micro-batch, on the device
     by_length = sorted(rollouts, key=lambda r: len(r.prompt_ids) + len(r.completion_ids))
     # Sharded by length, so that each process has as much to do as the others.
@@ -371,7 +370,6 @@ def update(
         names += ["loss", *measures]
         found += [loss.detach(), *(values.float().sum() for values in measures.values())]
     sum_gradients([p for p in student.parameters() if p.requires_grad])
-    norm = 0.0
     if num_tokens:
         found.append(torch.nn.utils.clip_grad_norm_(student.parameters(), MAX_GRAD_NORM))
         *found, norm = torch.stack(found).tolist()  # here alone the host waits for the device

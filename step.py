@@ -23,6 +23,7 @@ from tqdm import tqdm
 from data.tokenizer import Tokenizer, encode
 from fused_loss import distillation_loss
 from model import GPT, Completion, generate
+from pretrained.memory import places_for
 from rubrics import Example, RubricForm, is_right, prompt, rubric_problem, writer_prompt
 from trainer.processes import gather, shard, sum_gradients
 from trainer.settings import Settings, seed_for
@@ -107,8 +108,9 @@ def greedy(
     for start in tqdm(range(0, len(mine), 512), note, leave=False, disable=not note):
         part = [prompts[i] for i in mine[start : start + 512]]
         longest = max_new_tokens or settings.max_new_tokens
+        places = places_for(model, min(most, len(part[-1]) + longest))
         completions = generate(
-            model, part, eos=tokenizer.ends, temperature=0, max_new_tokens=longest
+            model, part, eos=tokenizer.ends, temperature=0, max_new_tokens=longest, places=places
         )
         done += [(tokenizer.decode_completion(c.ids), c.truncated, len(c.ids)) for c in completions]
     found = dict(zip(order, gather(done)))
@@ -188,7 +190,7 @@ def sft_loss(
     weights = torch.tensor(weights, device=hidden.device)  # [N]
     logits = (hidden @ student.head_weight.T).float()  # [N, V]
     nll = F.cross_entropy(logits, targets, reduction="none")  # [N]
-    return nll @ weights / num_tokens, {}
+    return (nll * weights).sum() / num_tokens, {}  # autocast would round nll @ weights
 
 
 def distillation(
@@ -357,22 +359,27 @@ def update(
     num_tokens = sum(
         sum(r.token_weights) if r.token_weights else len(r.completion_ids) for r in rollouts
     )
-    sums, device = {"loss": 0.0}, student.head_weight.device
+    device, norm = student.head_weight.device, 0.0
+    names, found = [], []  # the sum of each measure in each micro-batch, on the device
     by_length = sorted(rollouts, key=lambda r: len(r.prompt_ids) + len(r.completion_ids))
     # Sharded by length, so that each process has as much to do as the others.
     for micro_batch in micro_batches(shard(by_length), settings.micro_tokens):
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.dtype == "bfloat16"):
             loss, measures = loss_fn(student, teacher, micro_batch, num_tokens, settings)
         loss.backward()
-        sums["loss"] += loss.item()
-        for name, values in measures.items():
-            sums[name] = sums.get(name, 0.0) + values.float().sum().item() / num_tokens
+        names += ["loss", *measures]
+        found += [loss.detach(), *(values.float().sum() for values in measures.values())]
     sum_gradients([p for p in student.parameters() if p.requires_grad])
+    if num_tokens:
+        found.append(torch.nn.utils.clip_grad_norm_(student.parameters(), MAX_GRAD_NORM))
+        *found, norm = torch.stack(found).tolist()  # here alone the host waits for the device
+    sums = {"loss": 0.0}
+    for name, number in zip(names, found):
+        sums[name] = sums.get(name, 0.0) + (number if name == "loss" else number / num_tokens)
     parts = gather([sums])
     # A process without rows has the loss alone.
     sums = {name: sum(part.get(name, 0.0) for part in parts) for name in max(parts, key=len)}
     if num_tokens:
-        norm = torch.nn.utils.clip_grad_norm_(student.parameters(), MAX_GRAD_NORM).item()
         if not math.isfinite(sums["loss"] + norm):
             raise FloatingPointError(f"loss {sums['loss']:g}, gradient norm {norm:g}")
         sums["grad_norm"] = norm

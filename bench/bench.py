@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from argparse import SUPPRESS
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -42,7 +42,6 @@ from data.reading import check_fields, each, is_dict, is_text, parse, read_text
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RESULTS, README = HERE / "bench.json", HERE / "README.md"
-START, END = "<!-- bench -->", "<!-- /bench -->"
 PARTS = ("loss", "sampler", "loop")
 
 
@@ -69,13 +68,8 @@ def race(title: str, contenders: Contenders, device: str, rounds: int) -> dict:
                 continue
             try:
                 seconds, result = time_once(run, device)
-            except Left as why:
-                found[name] = {"left_out": str(why)}
-            except torch.OutOfMemoryError:
-                found[name] = {"left_out": "out of memory"}
             except Exception as error:  # other people's code on a machine that lacks something
-                first_line = str(error).strip().splitlines()[0][:80]
-                found[name] = {"left_out": f"{type(error).__name__}: {first_line}"}
+                found[name] = {"left_out": reason(error)}
             else:
                 if turn >= 0:
                     found[name]["seconds"].append(seconds)
@@ -83,36 +77,51 @@ def race(title: str, contenders: Contenders, device: str, rounds: int) -> dict:
     return found
 
 
-def measure_peak(name: str, device: str, quick: bool) -> int:
-    """The peak memory of a contender of the loss in bytes, from a process of its own."""
-    command = [sys.executable, "-m", "bench.bench", "--device", device, "--peak", name]
+def reason(error: Exception) -> str:
+    """Why a contender is left out, in one line."""
+    if isinstance(error, Left):
+        return str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return "out of memory"
+    first_line = (str(error).strip().splitlines() or [""])[0][:80]
+    return f"{type(error).__name__}: {first_line}"
+
+
+def measure_peak(name: str, quick: bool) -> int:
+    """The peak memory of a contender of the loss in bytes, from a process of its own on the CPU."""
+    command = [sys.executable, "-m", "bench.bench", "--device", "cpu", "--peak", name]
     if quick:
         command.append("--quick")
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     return int(done.stdout)
 
 
-def measure_losses(device: str, quick: bool) -> dict[str, dict]:
-    """The races of the loss by title, with peak memory where it can be read."""
-    races = {}
+def measure_losses(device: str, quick: bool) -> Iterator[tuple[str, dict]]:
+    """The races of the loss, (title, rows) each; and again with peak memory where it can be read."""
     for title, contenders in loss_contenders(device, quick).items():
-        races[title] = race(title, contenders, device, 3)
+        rows = race(title, contenders, device, 3)
+        yield title, rows
+        if (
+            device == "cuda"
+        ):  # the allocator counts: no process of its own beside the cache of this one
+            contenders = loss_contenders(device, quick)[title]  # without the buffers of the race
         for name in tqdm(contenders, "memory", leave=False):
-            row = races[title][name]
-            if "left_out" not in row and (device == "cuda" or sys.platform == "linux"):
-                row["peak"] = measure_peak(name, device, quick)
-    return races
+            if "left_out" in rows[name]:
+                continue
+            if device == "cuda":
+                rows[name]["peak"] = peak_bytes(contenders[name], device)
+            elif sys.platform == "linux":
+                rows[name]["peak"] = measure_peak(name, quick)
+        yield title, rows
 
 
-def measure_samplers(device: str, quick: bool) -> dict[str, dict]:
-    """The races of the sampler by title."""
-    races = {}
+def measure_samplers(device: str, quick: bool) -> Iterator[tuple[str, dict]]:
+    """The races of the sampler, (title, rows) each."""
     for size, shape in (("1.4 million parameters", SMALL), ("15 million parameters", LARGE)):
         for batch in (64, 512) if device == "cuda" else (64,):
             contenders = sampler_contenders(device, quick, shape, batch)
             title = f"sampler, {size}, {batch} rows"
-            races[title] = race(title, contenders, device, 5)
-    return races
+            yield title, race(title, contenders, device, 5)
 
 
 def measure(parts: Iterable[str], device: str, quick: bool) -> dict:
@@ -120,9 +129,9 @@ def measure(parts: Iterable[str], device: str, quick: bool) -> dict:
     found = {"machine": machine(device), "quick": quick, "parts": {}}
     for part in parts:
         if part == "loss":
-            found["parts"] |= measure_losses(device, quick)
+            found["parts"] |= dict(measure_losses(device, quick))
         if part == "sampler":
-            found["parts"] |= measure_samplers(device, quick)
+            found["parts"] |= dict(measure_samplers(device, quick))
         if part == "loop":
             found["parts"]["loop"] = race("loop", loop_contenders(device, quick), device, 5)
     return found
@@ -207,19 +216,25 @@ BENCH = {
 }
 
 
-def fill_in(readme: Path) -> None:
-    """Put the table of bench/bench.json between the markers of a file.
+def read_figures(path: Path, fields: dict) -> dict:
+    """What a file of figures holds. Raises ValueError for one without these fields."""
+    found = parse(read_text(path), str(path))
+    check_fields(found, fields, str(path))
+    return found
 
-    Raises ValueError for a file without the markers, or other figures.
+
+def fill_in(readme: Path, name: str, lines: str) -> None:
+    """Put a table between the lines <!-- name --> and <!-- /name --> of a file.
+
+    Raises ValueError for a file without these lines.
     """
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     text = read_text(readme)
-    if not (text.count(START) == text.count(END) == 1 and text.find(START) < text.find(END)):
-        raise ValueError(f"{readme}: expected one line {START} and after it one line {END}")
-    before, after = text.split(START)[0], text.split(END)[1]
-    found = parse(read_text(RESULTS), str(RESULTS))
-    check_fields(found, BENCH, str(RESULTS))
+    if not (text.count(start) == text.count(end) == 1 and text.find(start) < text.find(end)):
+        raise ValueError(f"{readme}: expected one line {start} and after it one line {end}")
+    before, after = text.split(start)[0], text.split(end)[1]
     with replacing(readme) as file:
-        text = f"{before}{START}\n\n```\n{table(found)}\n```\n\n{END}{after}"
+        text = f"{before}{start}\n\n```\n{lines}\n```\n\n{end}{after}"
         file.write(text.encode("utf-8"))
 
 
@@ -259,7 +274,7 @@ def main(arguments: list[str] | None = None) -> int:
         if args.peak:
             print_peak(args.peak, args.device, args.quick)
         elif args.readme:
-            fill_in(args.readme)
+            fill_in(args.readme, "bench", table(read_figures(RESULTS, BENCH)))
         else:
             args.out.parent.mkdir(parents=True, exist_ok=True)
             found = measure(args.parts or PARTS, args.device, args.quick)

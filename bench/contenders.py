@@ -6,7 +6,15 @@ from pathlib import Path
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from bench.peers import liger_loss, liger_triton_loss, qwen3, trl_loss, trl_step
+from bench.graphs import graphed_steps
+from bench.peers import (
+    liger_loss,
+    liger_triton_loss,
+    qwen3,
+    trl_distillation_step,
+    trl_loss,
+    trl_step,
+)
 from fused_loss import distillation_loss
 from loss import token_divergence
 from model import GPT, GPTConfig, generate
@@ -166,7 +174,7 @@ def sampler_contenders(device: str, quick: bool, shape: dict, batch: int) -> Con
                 torch.ones(batch, shape["n_embd"], device=device) @ model.head_weight.T
         return batch * new
 
-    def transformers() -> int:
+    def transformers(**options) -> int:
         if not peers:
             peers.append(qwen3(shape, device, prompt + new).eval())
         inputs = ids.to(device)
@@ -179,8 +187,13 @@ def sampler_contenders(device: str, quick: bool, shape: dict, batch: int) -> Con
             top_p=1.0,
             max_new_tokens=new,
             pad_token_id=0,
+            **options,
         )
         return out[:, prompt:].numel()
+
+    def graphed() -> int:
+        with graphed_steps():
+            return sample(prompts)
 
     # With random weights each token is about as likely: noise 0 draws token 0, which ends the row;
     # other noise never does. Row b ends after about b / batch of the new tokens.
@@ -194,10 +207,15 @@ def sampler_contenders(device: str, quick: bool, shape: dict, batch: int) -> Con
     many = torch.randint(1, shape["vocab_size"], (4 * batch, prompt)).tolist()
     ends = noise[torch.randperm(batch, generator=torch.Generator().manual_seed(0))].repeat(4, 1)
     groups = [p for p in prompts[::8] for _ in range(8)]
+    with_graphs = {  # transformers compiles the step of a static cache, in CUDA graphs
+        "generate, its step as a CUDA graph": graphed,
+        "transformers, static cache, compiled": lambda: transformers(cache_implementation="static"),
+    }
     return {
         "the matrix products alone (floor)": floor,
         "generate": lambda: sample(prompts),
         "transformers, Qwen3 generate": transformers,
+        **(with_graphs if device == "cuda" else {}),
         "generate, 8 samples of each prompt": lambda: sample(groups),
         f"generate, prompts of {short} and {long}": lambda: sample(ragged),
         "generate, rows that end one after another": lambda: sample(prompts, 0, noise),
@@ -230,7 +248,7 @@ def loop_contenders(device: str, quick: bool) -> Contenders:
     steps = iter(range(10**9))
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-5)
     rollouts = []  # of the last call of draw
-    peers = []  # made by the first run of the contender that needs it
+    peers = {}  # by the function that makes it, at the first run
 
     def draw() -> None:
         completions = sample_completions(student, prompts, Ids, settings, next(steps))
@@ -243,15 +261,16 @@ def loop_contenders(device: str, quick: bool) -> Contenders:
         draw()
         learn()
 
-    def trl() -> None:
-        if not peers:
-            peers.append(trl_step(ids, new, SMALL, device))
-        peers[0]()
+    def trl(make: Callable) -> None:
+        if make not in peers:
+            peers[make] = make(ids, new, SMALL, device)
+        peers[make]()
 
     draw()
     return {
         "a step: rollout and update": ours,
         "  of it rollout": draw,
         "  of it update": learn,
-        "TRL, GKDTrainer with lmbda=1": trl,
+        "TRL, GKDTrainer with lmbda=1": lambda: trl(trl_step),
+        "TRL, DistillationTrainer": lambda: trl(trl_distillation_step),
     }

@@ -98,21 +98,68 @@ def trl_step(ids: torch.Tensor, new: int, shape: dict, device: str) -> Callable[
     teacher, student = qwen3(shape, device, 512), qwen3(shape, device, 512)
     try:
         from datasets import Dataset
-        from tokenizers import Tokenizer, models
-        from transformers import PreTrainedTokenizerFast
         from trl.experimental.gkd import GKDConfig, GKDTrainer
     except ImportError as error:
         raise missing("trl", error) from None
-    vocabulary = {f"w{i}": i for i in range(shape["vocab_size"])}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="w0"))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", eos_token="w0")
-    config = GKDConfig(
+    config = GKDConfig(lmbda=1.0, max_new_tokens=new, **trl_options(len(ids), device))
+    trainer = GKDTrainer(
+        student,
+        teacher,
+        args=config,
+        data_collator=lambda rows: rows,
+        processing_class=words(shape["vocab_size"]),
+        train_dataset=Dataset.from_dict({"id": [0]}),
+    )
+    trainer.generation_config.eos_token_id = None  # as ours: no completion ends early
+    mask = torch.ones_like(ids).to(device)
+    inputs = {"prompts": ids.to(device), "prompt_attention_mask": mask}
+    return step_of(trainer, inputs, num_tokens=ids.shape[0] * new)
+
+
+def trl_distillation_step(
+    ids: torch.Tensor, new: int, shape: dict, device: str
+) -> Callable[[], None]:
+    """As trl_step, by TRL's newer DistillationTrainer; it takes its prompts as texts."""
+    teacher, student = qwen3(shape, device, 512), qwen3(shape, device, 512)
+    try:
+        from datasets import Dataset
+        from trl import DistillationConfig, DistillationTrainer
+    except ImportError as error:
+        raise missing("trl", error) from None
+    config = DistillationConfig(
+        max_completion_length=new,
+        generation_kwargs={"suppress_tokens": [0]},  # its EOS: no completion ends early
+        **trl_options(len(ids), device),
+    )
+    prompts = [{"prompt": " ".join(f"w{i}" for i in row)} for row in ids.tolist()]
+    trainer = DistillationTrainer(
+        student,
+        teacher,
+        args=config,
+        processing_class=words(shape["vocab_size"]),
+        train_dataset=Dataset.from_list(prompts),
+    )
+    return step_of(trainer, prompts, num_tokens=ids.shape[0] * new)
+
+
+def words(vocab_size: int):
+    """A tokenizer of transformers whose token i is the word "w<i>"; w0 pads and ends."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {f"w{i}": i for i in range(vocab_size)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="w0", eos_token="w0")
+
+
+def trl_options(batch: int, device: str) -> dict:
+    """What both trainers are told: forward KL, temperature 1, float32, no output."""
+    return dict(
         output_dir=tempfile.mkdtemp(),
-        lmbda=1.0,
         beta=0.0,
         temperature=1.0,
-        max_new_tokens=new,
-        per_device_train_batch_size=len(ids),
+        per_device_train_batch_size=batch,
         learning_rate=1e-5,
         report_to=[],
         use_cpu=device == "cpu",
@@ -120,23 +167,16 @@ def trl_step(ids: torch.Tensor, new: int, shape: dict, device: str) -> Callable[
         gradient_checkpointing=False,
         disable_tqdm=True,
     )
-    trainer = GKDTrainer(
-        student,
-        teacher,
-        args=config,
-        data_collator=lambda rows: rows,
-        processing_class=tokenizer,
-        train_dataset=Dataset.from_dict({"id": [0]}),
-    )
-    trainer.generation_config.eos_token_id = None  # as ours: no completion ends early
+
+
+def step_of(trainer, inputs: dict | list, num_tokens: int) -> Callable[[], None]:
+    """A function that takes one step of a trainer of TRL, with AdamW."""
     trainer.create_optimizer()
     trainer.current_gradient_accumulation_steps = 1
     trainer.model.train()
 
     def step() -> None:
-        mask = torch.ones_like(ids).to(device)
-        inputs = {"prompts": ids.to(device), "prompt_attention_mask": mask}
-        num_items = torch.tensor(ids.shape[0] * new)
+        num_items = torch.tensor(num_tokens)
         trainer.training_step(trainer.model, inputs, num_items_in_batch=num_items)
         torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 1.0)
         trainer.optimizer.step()

@@ -40,6 +40,14 @@ def cache_bytes(model: GPT, rows: int, columns: int) -> int:
     return 2 * c.n_layer * rows * c.n_kv_head * columns * c.head_dim * model.head_weight.itemsize
 
 
+CACHE = 2**30  # bytes: most of the keys and values of rows that are answered at one time
+
+
+def places_for(model: GPT, columns: int) -> int:
+    """How many rows of that length are answered at one time: 128, or what CACHE has room for."""
+    return max(1, min(128, CACHE // cache_bytes(model, 1, columns)))
+
+
 def loss_bytes(model: GPT) -> int:
     """The loss's buffers and its gradient for the head (see fused_loss.py)."""
     head = model.head_weight.numel() * 4 if model.head_weight.requires_grad else 0
@@ -49,7 +57,7 @@ def loss_bytes(model: GPT) -> int:
 def held(student: GPT, settings: Settings) -> dict[str, int]:
     """{part: bytes} of a step whose rows are as long as they may be.
 
-    Sampling and learning take turns, so only the larger of the two counts.
+    Sampling, learning and answering take turns, so only the largest of the three counts.
     """
     longest = settings.max_seq_len
     trained = [p for p in student.parameters() if p.requires_grad]
@@ -60,7 +68,11 @@ def held(student: GPT, settings: Settings) -> dict[str, int]:
         "weights of student and teacher": bytes_of(student.parameters()) * (1 + has_copy),
         "gradients": bytes_of(trained),
         "optimizer": 2 * bytes_of(trained),
-        "a step": max(cache_bytes(student, settings.batch, longest), learning),
+        "a step": max(
+            cache_bytes(student, settings.batch, longest),
+            cache_bytes(student, places_for(student, longest), longest),
+            learning,
+        ),
     }
 
 
@@ -100,14 +112,12 @@ class FirstStep:
 
     def __init__(self, model: GPT):
         self.trained = [p for p in model.parameters() if p.requires_grad]
-        self.before = [fingerprint(p) for p in self.trained]
+        self.before = fingerprints(self.trained)
 
     def changes(self, stage: str, lr: float) -> str:
         """How many numbers are in tensors that have changed. Raises ValueError if it is none."""
-        changed = 0
-        for p, before in zip(self.trained, self.before):
-            if fingerprint(p) != before:
-                changed += p.numel()
+        differ = (fingerprints(self.trained) != self.before).any(1).tolist()
+        changed = sum(p.numel() for p, other in zip(self.trained, differ) if other)
         if not changed:
             raise ValueError(f"{stage}: the first step changed no weight: is lr {lr} rounded away?")
         total = sum(p.numel() for p in self.trained)
@@ -116,7 +126,10 @@ class FirstStep:
         )
 
 
-def fingerprint(p: Tensor) -> tuple[int, int]:
-    """Two sums over the bits of a tensor: a changed number changes them, almost surely."""
-    bits = p.detach().view(torch.int16 if p.itemsize == 2 else torch.int32).flatten()
-    return bits.sum(dtype=torch.int64).item(), bits[::2].sum(dtype=torch.int64).item()
+def fingerprints(tensors: list[Tensor]) -> Tensor:
+    """Two sums [n, 2] over the bits of each tensor: a changed number changes them, almost surely."""
+    sums = []
+    for p in tensors:
+        bits = p.detach().view(torch.int16 if p.itemsize == 2 else torch.int32).flatten()
+        sums += [bits.sum(dtype=torch.int64), bits[::2].sum(dtype=torch.int64)]
+    return torch.stack(sums).view(-1, 2)

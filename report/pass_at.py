@@ -16,6 +16,7 @@ from data.reading import write_json
 from data.tokenizer import Tokenizer, encode
 from data.units import is_same
 from model import GPT, generate
+from pretrained.memory import places_for
 from pretrained.yardsticks import own_table, own_table_parts
 from report.explain import Run
 from rubrics import Example, can_check, is_right, prompt
@@ -76,6 +77,7 @@ def sample_answers(
             eos=tokenizer.ends,
             temperature=settings.temperature,
             noise=torch.cat(noise).to(model.head_weight.device),
+            places=places_for(model, max(map(len, prompts)) + settings.max_new_tokens),
         )
         texts = [tokenizer.decode_completion(c.ids) for c in completions]
         found += [texts[i : i + n] for i in range(0, len(texts), n)]

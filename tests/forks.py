@@ -38,11 +38,15 @@ def start(command: list[str], output: Path, **environment: str) -> BaseProcess:
     return process
 
 
+def free_port() -> str:
+    """A port of this machine that nobody uses."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return str(free.getsockname()[1])
+
+
 def run_ranks(command: list[str], count: int) -> list[subprocess.CompletedProcess]:
     """Run a command line to its end, as the ranks of one run if `count` is above 1."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    world = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    world = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     done = []
     with tempfile.TemporaryDirectory() as folder:
         running = []

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 import forks
 from tiny import ONE_THREAD, TINY, command_of, link_inputs, read_log, run_script, weights
+from trainer import processes
 from trainer.checkpoints import load
+from trainer.settings import Settings
 
 
 def torchrun(stage, out, *flags):
@@ -67,6 +70,33 @@ def test_two_processes_equal_one_to_rounding(finished, tmp_path, stage, inputs, 
             assert {row.pop("writer") for row in rubrics} == {digest}
             written.append(rubrics)
         assert written[0] == written[1]
+
+
+def test_one_process_of_torchrun_takes_the_path_of_several(monkeypatch):
+    """So one GPU tries what several need. Rows and gradients stay what they are."""
+    reduce, count = dist.all_reduce, []
+    monkeypatch.setattr(dist, "all_reduce", lambda flat: (count.append(len(flat)), reduce(flat)))
+    trained, rows = (
+        [torch.nn.Parameter(torch.ones(2, 3)), torch.nn.Parameter(torch.ones(4))],
+        [5, 7],
+    )
+    trained[0].grad = torch.arange(6.0).view(2, 3)
+    processes.sum_gradients(trained[:1])
+    assert count == []
+    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_PORT", forks.free_port())
+    processes.join_processes(Settings(device="cpu"))
+    try:
+        processes.sum_gradients(trained)
+        processes.wait_for_all()
+        assert processes.gather(rows) == rows and count == [10]
+    finally:
+        dist.destroy_process_group()
+    assert (
+        trained[0].grad.tolist() == [[0, 1, 2], [3, 4, 5]] and trained[1].grad.tolist() == [0] * 4
+    )
 
 
 def test_two_processes_evaluate_as_one(finished, tmp_path):

@@ -8,7 +8,15 @@ import torch
 from data.tokenizer import Tokenizer, encode, train_bpe
 from loss import token_divergence
 from rubrics import Criterion, Rubric, prompt
-from step import Rollout, completion_hidden, distillation, micro_batches, sft_loss, update
+from step import (
+    Rollout,
+    completion_hidden,
+    distillation,
+    micro_batches,
+    policy_gradient_loss,
+    sft_loss,
+    update,
+)
 from tiny import next_logits, random_rollouts, tiny_model
 from trainer.settings import Settings
 
@@ -139,3 +147,44 @@ def test_student_and_teacher_prompts_end_alike_and_text_is_never_joined():
     assert student[-1] == teacher[-1] == tokenizer.id["solve"]
     assert student.count(tokenizer.id["solve"]) == 1  # the literal text in the question stays text
     assert teacher[: len(student) - 1] == student[:-1]
+
+
+def exact_token_loss(loss_fn, student, teacher, r, t):
+    """By its formula in float64, from one prefix alone."""
+    token = r.completion_ids[t]
+    logprobs = next_logits(student, r.prompt_ids, r.completion_ids, t).log_softmax(-1)
+    if loss_fn is sft_loss:
+        return -logprobs[token]
+    if loss_fn is policy_gradient_loss:
+        return -(logprobs[token] - r.old_logprobs[t].double()).exp() * r.advantage
+    other = next_logits(teacher, r.teacher_prompt_ids, r.completion_ids, t).log_softmax(-1)
+    return (other.exp() * (other - logprobs)).sum()
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")
+@pytest.mark.parametrize("loss_fn", [sft_loss, distillation, policy_gradient_loss])
+def test_an_update_in_bfloat16_is_near_the_formula_in_float64(loss_fn):
+    student, teacher, rows = tiny_model(), tiny_model(1), random_rollouts()
+    with torch.no_grad():
+        for p in [*student.parameters(), *teacher.parameters()]:
+            p.mul_(0.5)  # larger weights make the gradient so steep that no rounding is small
+    exact, other = copy.deepcopy(student).double(), copy.deepcopy(teacher).double()
+    for i, r in enumerate(rows):
+        r.advantage, now = 1.0 + i, []
+        for t, token in enumerate(r.completion_ids):
+            now.append(next_logits(exact, r.prompt_ids, r.completion_ids, t).log_softmax(-1)[token])
+        r.old_logprobs = torch.stack(now).detach() - 0.05  # ratios of 1.05: none is clipped
+    terms = [
+        exact_token_loss(loss_fn, exact, other, r, t)
+        for r in rows
+        for t in range(len(r.completion_ids))
+    ]
+    want = torch.stack(terms).mean()
+    grads = torch.autograd.grad(want, list(exact.parameters()))
+    args = None if loss_fn is policy_gradient_loss else teacher, rows, []
+    got = update(loss_fn, student, *args, Settings(dtype="bfloat16"))
+    assert 1e-6 < abs(got["loss"] / want.item() - 1) < 1e-3  # hidden states are rounded
+    norm = torch.cat([g.flatten() for g in grads]).norm()
+    scale = max(1.0, got["grad_norm"])  # what clipping divided by
+    diff = torch.cat([(p.grad * scale - g).flatten() for p, g in zip(student.parameters(), grads)])
+    assert diff.norm() / norm < 0.05

@@ -86,7 +86,8 @@ def checkpoint(path: Path, state: State, steps: int, wanted: dict, inputs: dict[
 
     Raises ValueError for weights that are not finite: the checkpoint before them stays.
     """
-    if not all(p.isfinite().all() for p in state.student.parameters()):
+    finite = torch.stack([p.isfinite().all() for p in state.student.parameters()])  # read once
+    if not finite.all():
         stage = path.stem
         raise ValueError(diverged(stage, state.step - 1, "weights are not finite", path))
     content = {

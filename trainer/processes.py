@@ -34,11 +34,12 @@ def rank_and_size() -> tuple[int, int]:
 
 
 def join_processes(settings: Settings) -> None:
-    """Join the processes that torchrun started, if it did.
+    """Join the processes that torchrun started, if it did: one process too, by the same calls.
 
     All but rank 0 are silent; only `exit_code` of data/console.py gives them their stderr back.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
+    started = int(os.environ.get("WORLD_SIZE", 1)) > 1 or dist.is_torchelastic_launched()
+    if started and not dist.is_initialized():
         dist.init_process_group("nccl" if device_of(settings).type == "cuda" else "gloo")
         if dist.get_rank():
             sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")
@@ -69,21 +70,20 @@ def shard(rows):
 
 def gather(rows: list) -> list:
     """What `shard` took apart, whole again and in order, on every process."""
-    rank, size = rank_and_size()
-    if size == 1:
+    if not dist.is_initialized():
         return rows
-    parts = [None] * size
+    parts = [None] * dist.get_world_size()
     with all_processes():
         dist.all_gather_object(parts, rows)
     whole = [None] * sum(map(len, parts))
     for start, part in enumerate(parts):
-        whole[start::size] = part
+        whole[start :: len(parts)] = part
     return whole
 
 
 def sum_gradients(parameters: list[torch.Tensor]) -> None:
     """Add up the gradients of all processes; a process without rows adds zeros."""
-    if rank_and_size()[1] > 1:
+    if dist.is_initialized():
         flat = torch.cat(
             [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
         )
@@ -94,6 +94,6 @@ def sum_gradients(parameters: list[torch.Tensor]) -> None:
 
 
 def wait_for_all() -> None:
-    if rank_and_size()[1] > 1:
+    if dist.is_initialized():
         with all_processes():
             dist.barrier()

@@ -6,20 +6,21 @@ cd -- "$(dirname -- "$0")"
 
 usage() {
   cat <<'TEXT'
-bash train.sh [auto|cpu|gpu|smoke|own] [flags for rcsd.py and evaluate.py, such as --seed 1 or --out DIR]
+bash train.sh [auto|cpu|gpu|quick|smoke|own] [flags for rcsd.py and evaluate.py, such as --seed 1 or --out DIR]
 bash train.sh study [--quick]
 
   Runs the whole method and prints one table at the end:
-    data      questions, solutions and rubrics from a table of laws; a tokenizer trained on them
+    data      questions, solutions and rubrics from tables of laws and causes; a tokenizer trained on them
     base      stage 0: a small GPT that can read rubrics and write them
-    stage1    stage I: learn to write rubrics for laws that the base does not know
-    stage2    stage II: learn to solve their questions from these rubrics
+    stage1    stage I: learn to write rubrics for what the base does not know
+    stage2    stage II: learn to answer such questions from these rubrics
     evaluate  base, teacher and student on the test sets
 
   own    your own: pretrained weights with --model DIR, questions with --data FILE (see docs/pretrained.md)
   auto   gpu with CUDA, else cpu (the default)
   cpu    17 to 30 minutes on two cores
   gpu    a larger model and longer text
+  quick  cpu without stage 0, from the base that is shipped: a first result in minutes
   smoke  the same path in under two minutes, to see that it runs; its numbers mean nothing
   study  all methods, controls and ablations over several seeds, side by side; tables and pictures in out/study
          (--quick: a small one, in out/study-quick; `python -m study.sweep --help` lists its flags)
@@ -46,9 +47,9 @@ main() {  # a function, so that bash has read all of this file before it runs fo
   local preset=auto stage
   case "${1:-}" in
     -h|--help) usage; exit 0 ;;
-    auto|cpu|gpu|smoke|own|study) preset=$1; shift ;;
+    auto|cpu|gpu|quick|smoke|own|study) preset=$1; shift ;;
     -*|"") ;;
-    *) echo "train.sh: unknown preset '$1', expected auto, cpu, gpu, smoke, own or study (see --help)" >&2; exit 2 ;;
+    *) echo "train.sh: unknown preset '$1', expected auto, cpu, gpu, quick, smoke, own or study (see --help)" >&2; exit 2 ;;
   esac
 
   source tests/setup.sh

@@ -96,7 +96,7 @@ def test_its_method_of_ones_own_is_the_mean_of_both_divergences(finished, tmp_pa
         assert len(log) == TINY["stage2_steps"]
         losses[name] = log[0]["loss"]
     assert losses["own"] == pytest.approx((losses["forward"] + losses["reverse"]) / 2, rel=1e-5)
-    assert losses["forward"] != pytest.approx(losses["reverse"], rel=1e-3)
+    assert losses["forward"] != pytest.approx(losses["reverse"], rel=1e-4)
     assert losses["heaviest"] != losses["whole"]  # this teacher reads another rubric
 
 

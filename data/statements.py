@@ -37,7 +37,9 @@ _SAME = (
     r"stays? (?:the same|constant|unchanged)|remains? (?:the same|constant|unchanged)"
     r"|(?:does|do) not change|is the same|is unchanged"
 )
-_DOES = re.compile(rf"(?:also |then )?(?:(?P<up>{_UP})|(?P<down>{_DOWN})|(?P<same>{_SAME}))", re.I)
+_DOES = re.compile(
+    rf"\b(?:also |then |is |are )*(?:(?P<up>{_UP})|(?P<down>{_DOWN})|(?P<same>{_SAME}))\b", re.I
+)
 _JOINED = re.compile(r",? (?:so(?: that)?|therefore|thus|hence|which means that|and so) ", re.I)
 _WHEN = re.compile(r"\b(?:when|if|as|because|since|while) ", re.I)
 _DENIED = re.compile(r"\b(?:not true|wrong|false|incorrect|does not mean)\b", re.I)

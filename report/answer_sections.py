@@ -191,13 +191,15 @@ def draw_links(report: dict) -> str:
     content, measures = LINKS_INTRO, ("token share", "divergence share")
     head = ["share of tokens, %", "share of divergence, %"]
     for example in report["examples"]:
+        if any(answer.get("links") for answer in example["answers"]):
+            content += f"<h3>{example_title(example)}</h3>"
         for answer in example["answers"]:
             rows = []
             for row in answer.get("links", []):
                 name = escape(f"{row['criterion']} ({row['line'] or 'no line about it'})")
                 rows.append([name, str(row["tokens"]), *(percent(row[key]) for key in measures)])
             if rows:
-                content += f"<h3>{example_title(example)}</h3><h4>{answer_title(answer)}</h4>"
+                content += f"<h4>{answer_title(answer)}</h4>"
                 head_of_rows = ["criterion (what its line does)", "tokens of its line", *head]
                 content += table(head_of_rows, rows, "The lines of one answer", "plain")
     found, rows = report["link_tokens"], []

@@ -55,7 +55,7 @@ def test_sft_leaves_out_a_solution_that_is_too_long(finished, tmp_path, capsys):
     assert call(rcsd, out, "stage2", *flags) == 0
     said = capsys.readouterr().out
     assert "stage2: dropped 1 of 8 questions, too long" in said
-    assert re.search(r"stage2: question and solution +8 +[\d,]+ +400 +1\n", said)
+    assert re.search(r"stage2: question and solution +8 +[\d,]+ +512 +1\n", said)
     asked = {row["sample"]["question"] for row in read_log(out / "stage2.jsonl")}
     assert rows[5]["question"] not in asked and len(read_log(out / "stage2.jsonl")) == 3
     assert call(rcsd, out, "stage2", "--resume", *flags) == 0
@@ -104,7 +104,7 @@ def test_answers_too_long_for_the_context_are_refused_with_a_flag_that_keeps_the
 ):
     out = tmp_path / "out"
     link_inputs(finished, out, "base.pt")
-    assert call(rcsd, out, stage, "--max-new-tokens", "390") == 2
+    assert call(rcsd, out, stage, "--max-new-tokens", "500") == 2
     said = capsys.readouterr().err
     ways = flags_in(said)
     assert ways[0][0].startswith("--max-new-tokens") and "another --out" in said.splitlines()[-1]
@@ -121,7 +121,7 @@ def test_questions_that_are_all_too_long_are_refused_before_any_stage(finished, 
         link_inputs(finished, out, *links)
         assert call(rcsd, out, stage, "--data", str(tmp_path / "long.jsonl")) == 2
         said = capsys.readouterr().err
-        assert "every row is too long" in said and "the room is 388" in said
+        assert "every row is too long" in said and "the room is 500" in said
         assert "--max-seq-len" in said and said.count("\n") == 1
         assert not (out / f"{stage}.pt").exists()
 

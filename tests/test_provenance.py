@@ -18,7 +18,7 @@ from trainer.checkpoints import load, save, weights_digest
 TINY = dict(
     base_rows=300, stage1_questions=16, stage2_questions=16, test_questions=12, vocab_size=400,
     base_steps=4, base_tokens=1024, stage1_steps=2, stage2_steps=2, batch=4, n_embd=32, n_head=2,
-    n_kv_head=1, head_dim=16, n_layer=1, mlp_width=32, max_new_tokens=12, max_seq_len=400,
+    n_kv_head=1, head_dim=16, n_layer=1, mlp_width=32, max_new_tokens=12, max_seq_len=512,
     exposure_count=8, device="cpu",
 )  # fmt: skip
 FLAGS = ["--preset", "smoke"]

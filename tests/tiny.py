@@ -33,7 +33,7 @@ TINY = dict(
     n_layer=1,
     mlp_width=32,
     max_new_tokens=12,
-    max_seq_len=400,
+    max_seq_len=512,
     exposure_count=8,
     held_out=0,
 )

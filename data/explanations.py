@@ -180,7 +180,8 @@ def question(p: Explanation, order: tuple[str, ...], fact: int, ask: int) -> str
     given = list(dict.fromkeys(link.condition for path in p.paths for link in path.links))
     said = {"scene": f"given: {'; '.join(given)}."}
     if p.kind == "choice":
-        said["facts"] = " ".join(f"({name}) {text}." for name, text in zip("ABCD", p.options))
+        listed = "; ".join(f"{text} ({name})" for name, text in zip("ABCD", p.options))
+        said["facts"] = f"statements: {listed}."
         said["ask"] = (
             "which statement is right?",
             "which of the statements holds?",
@@ -304,7 +305,7 @@ def rubric(p: Explanation, rng: random.Random) -> Rubric:
             then = does * link.sign
             plain = statement(link.cause, does, link.effect, then)
             words = plain
-            if rng.random() < 0.5:
+            if rng.random() < 0.2:
                 words = f"the {link.effect} {VERB[then]} when the {link.cause} {VERB[does]}"
             text = f"Essential: {rng.choice(SAYS)}{words}"
             criteria.append(Criterion("Link", text, rng.choice((4, 5)), f"states {plain}"))

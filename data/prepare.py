@@ -216,7 +216,7 @@ def main(arguments: list[str] | None = None) -> int:
         "stage1_questions": 1200,
         "stage2_questions": 1600,
         "test_questions": 400,
-        "vocab_size": 1280,
+        "vocab_size": 1536,
     }
     for name, default in defaults.items():
         parser.add_argument(

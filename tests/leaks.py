@@ -62,7 +62,7 @@ def asked(text):
 # ------------------------------------------------------------------------ the questions that ask why
 DOES = "(rises|falls|stays the same)"
 OPTION = re.compile(
-    r"\([A-D]\) the (.+?) (rises|falls), so the (.+?) (?:rises|falls|stays the same)\."
+    r"[:;] the ([^;:]+?) (rises|falls), so the ([^;:]+?) (?:rises|falls|stays the same) \([A-D]\)"
 )
 MORE = (
     r"differ only in the (?P<q>[^.?]+?), which is (?P<d>\w+) in [AB]\.",

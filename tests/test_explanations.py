@@ -113,9 +113,9 @@ OPTIONS = (
         ),
         (
             by_hand("choice", 1, options=OPTIONS),
-            "Given: same wind. Which statement is right? (A) the a rises, so the b stays the same. "
-            "(B) the a rises, so the b falls. (C) the a rises, so the b rises. "
-            "(D) the x falls, so the y falls.",
+            "Given: same wind. Which statement is right? Statements: the a rises, so the b stays the "
+            "same (A); the a rises, so the b falls (B); the a rises, so the b rises (C); "
+            "the x falls, so the y falls (D).",
             "the a rises, so the b falls\nAnswer: B",
         ),
     ],
@@ -222,7 +222,7 @@ def test_a_choice_has_one_right_option():
         signs = {(cause, effect): sign for (_, cause, effect), sign in SIGN.items()} | given
         for letter, text in zip("ABCD", p.options):
             cause, does, effect, then = said.fullmatch(text).groups()
-            assert f"({letter}) {text}." in e.question
+            assert f"{text} ({letter})" in e.question
             sign = signs.get((cause, effect))  # None: an invented link that nobody knows
             if sign and DOES[then] == sign * DOES[does]:
                 right.append(letter)

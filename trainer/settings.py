@@ -233,7 +233,6 @@ PRESETS = {
         n_kv_head=1,
         n_layer=2,
         mlp_width=160,
-        max_new_tokens=100,
         rubrics="generic",  # a model this small writes no valid rubric
     ),
     "gpu": dict(

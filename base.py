@@ -23,6 +23,7 @@ from trainer.loop import Loop, State
 from trainer.packed import packed_tokenizer, unpack
 from trainer.processes import device_of, rank_and_size, wait_for_all
 from trainer.settings import Settings, seed_for
+from trainer.sharding import share_out
 
 
 def run_data(out: Path, settings: Settings, resume: bool) -> None:
@@ -172,13 +173,16 @@ def train_base(
     rows = [(row, start) for row, start in rows if len(row) <= settings.max_seq_len]
     ids = [row for row, _ in rows]
     if settings.model:
-        student = pretrained(settings).to(device)
+        student = pretrained(settings)
+        share_out(settings, student)
     else:
         student = new_model(tokenizer.vocab_size, settings).to(device)
     print(
         f"base: {count_parameters(student):,} parameters, {len(rows):,} rows, "
         f"{sum(map(len, ids)):,} tokens, {device}, {torch.get_num_threads()} threads"
     )
+    if settings.shard == "yes" and not settings.model:
+        print("base: not sharded, its optimizer reads whole matrices")
     optimizers = base_optimizers(student, settings)
     batches = []
 
@@ -224,8 +228,14 @@ def load_base(out: Path, settings: Settings, device: torch.device) -> tuple[GPT,
 
 
 def load_student(out: Path, settings: Settings) -> tuple[GPT, dict[str, str]]:
-    """The base as stages I and II train it, and the digests of what it is."""
-    base, inputs = load_base(out, settings, device_of(settings))
+    """The base as stages I and II train it, and the digests of what it is.
+
+    With --shard it is on the CPU: `share_out` comes next.
+    """
+    is_whole = settings.shard == "no"
+    base, inputs = load_base(
+        out, settings, device_of(settings) if is_whole else torch.device("cpu")
+    )
     return adapted(base, settings), inputs
 
 

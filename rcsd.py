@@ -71,6 +71,7 @@ from trainer.lengths import (
 from trainer.loop import Loop, State
 from trainer.processes import join_processes, rank_and_size, wait_for_all
 from trainer.settings import Settings
+from trainer.sharding import share_out
 
 
 # -------------------------------------------------------------------------------------- the methods
@@ -221,6 +222,7 @@ def post_train(
     tokenizer, method = load_tokenizer(out, settings), stage.method
     student, inputs = load_student(out, settings)
     teacher = make_teacher(student, settings) if method.uses_teacher else None
+    share_out(settings, student, teacher)
     optimizers = [
         torch.optim.AdamW(student.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.0)
     ]

@@ -25,8 +25,9 @@ from fused_loss import distillation_loss
 from model import GPT, Completion, generate
 from pretrained.memory import places_for
 from rubrics import Example, RubricForm, is_right, prompt, rubric_problem, writer_prompt
-from trainer.processes import gather, shard, sum_gradients
+from trainer.processes import gather, share, sum_gradients
 from trainer.settings import Settings, seed_for
+from trainer.sharding import full, gathered, groups, in_lockstep
 
 
 # -------------------------------------------------------------------------------------- the rollout
@@ -74,17 +75,17 @@ def sample_completions(
     stream and on the sample's place alone.
     """
     generator = torch.Generator().manual_seed(seed_for(settings, *purpose))
-    noise = torch.rand(
-        len(prompts), settings.max_new_tokens, dtype=torch.float64, generator=generator
-    )
-    completions = generate(
-        student,
-        shard(prompts),
-        max_new_tokens=settings.max_new_tokens,
-        eos=tokenizer.ends,
-        temperature=settings.temperature,
-        noise=shard(noise).to(student.head_weight.device),
-    )
+    shape = (len(prompts), settings.max_new_tokens)
+    noise = torch.rand(shape, dtype=torch.float64, generator=generator)
+    with gathered(student):
+        completions = generate(
+            student,
+            share(prompts),
+            max_new_tokens=settings.max_new_tokens,
+            eos=tokenizer.ends,
+            temperature=settings.temperature,
+            noise=share(noise).to(student.head_weight.device),
+        )
     return gather(completions)
 
 
@@ -104,15 +105,14 @@ def greedy(
     most, done = model.config.max_seq_len, []
     order = [i for i in range(len(prompts)) if len(prompts[i]) <= most]
     order.sort(key=lambda i: len(prompts[i]))
-    mine = shard(order)
-    for start in tqdm(range(0, len(mine), 512), note, leave=False, disable=not note):
-        part = [prompts[i] for i in mine[start : start + 512]]
-        longest = max_new_tokens or settings.max_new_tokens
-        places = places_for(model, min(most, len(part[-1]) + longest))
-        completions = generate(
-            model, part, eos=tokenizer.ends, temperature=0, max_new_tokens=longest, places=places
-        )
-        done += [(tokenizer.decode_completion(c.ids), c.truncated, len(c.ids)) for c in completions]
+    mine, longest = share(order), max_new_tokens or settings.max_new_tokens
+    with gathered(model):
+        for start in tqdm(range(0, len(mine), 512), note, leave=False, disable=not note):
+            part = [prompts[i] for i in mine[start : start + 512]]
+            places = places_for(model, min(most, len(part[-1]) + longest))
+            options = dict(temperature=0, max_new_tokens=longest, places=places)
+            done += generate(model, part, eos=tokenizer.ends, **options)
+    done = [(tokenizer.decode_completion(c.ids), c.truncated, len(c.ids)) for c in done]
     found = dict(zip(order, gather(done)))
     return [found.get(i, ("", True, 0)) for i in range(len(prompts))]
 
@@ -180,12 +180,10 @@ def sft_loss(
     student: GPT, teacher: None, micro_batch: list[Rollout], num_tokens: float, settings: Settings
 ) -> tuple[Tensor, dict]:
     """-log p_S(y_t) times the token's weight: stage 0 and supervised distillation."""
-    hidden = completion_hidden(
-        student, [(r.prompt_ids, r.completion_ids) for r in micro_batch]
-    )  # [N, n_embd]
-    targets = torch.tensor(
-        [i for r in micro_batch for i in r.completion_ids], device=hidden.device
-    )  # [N]
+    rows = [(r.prompt_ids, r.completion_ids) for r in micro_batch]
+    hidden = completion_hidden(student, rows)  # [N, n_embd]
+    targets = [i for r in micro_batch for i in r.completion_ids]
+    targets = torch.tensor(targets, device=hidden.device)  # [N]
     weights = [w for r in micro_batch for w in r.token_weights or [1.0] * len(r.completion_ids)]
     weights = torch.tensor(weights, device=hidden.device)  # [N]
     logits = (hidden @ student.head_weight.T).float()  # [N, V]
@@ -362,16 +360,19 @@ def update(
     device, norm = student.head_weight.device, 0.0
     names, found = [], []  # the sum of each measure in each micro-batch, on the device
     by_length = sorted(rollouts, key=lambda r: len(r.prompt_ids) + len(r.completion_ids))
-    # Sharded by length, so that each process has as much to do as the others.
-    for micro_batch in micro_batches(shard(by_length), settings.micro_tokens):
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.dtype == "bfloat16"):
-            loss, measures = loss_fn(student, teacher, micro_batch, num_tokens, settings)
+    # Shared out by length, so that each process has as much to do as the others.
+    own = micro_batches(share(by_length), settings.micro_tokens)
+    keep_casts = not groups(student)  # of weights: together they are a whole model
+    for micro_batch, divisor in in_lockstep(own, by_length[:1], num_tokens, student, teacher):
+        with torch.autocast(device.type, torch.bfloat16, settings.dtype == "bfloat16", keep_casts):
+            loss, measures = loss_fn(student, teacher, micro_batch, divisor, settings)
         loss.backward()
-        names += ["loss", *measures]
-        found += [loss.detach(), *(values.float().sum() for values in measures.values())]
+        if divisor == num_tokens:
+            names += ["loss", *measures]
+            found += [loss.detach(), *(values.float().sum() for values in measures.values())]
     sum_gradients([p for p in student.parameters() if p.requires_grad])
     if num_tokens:
-        found.append(torch.nn.utils.clip_grad_norm_(student.parameters(), MAX_GRAD_NORM))
+        found.append(full(torch.nn.utils.clip_grad_norm_(student.parameters(), MAX_GRAD_NORM)))
         *found, norm = torch.stack(found).tolist()  # here alone the host waits for the device
     sums = {"loss": 0.0}
     for name, number in zip(names, found):

@@ -78,7 +78,11 @@ class WithoutAdapter:
     """The base behind a student with LoRA, as a model of its own: the fixed teacher."""
 
     def __init__(self, student: GPT):
-        self.student, self.config, self.head_weight = student, student.config, student.head_weight
+        self.student, self.config = student, student.config
+
+    @property
+    def head_weight(self) -> Tensor:
+        return self.student.head_weight
 
     def __call__(self, *arguments, **options) -> Tensor:
         with adapter_off(self.student):

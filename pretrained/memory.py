@@ -1,12 +1,15 @@
 """What a run with pretrained weights will hold, said before it starts; and whether it trains at all."""
 
+import math
 import os
 
 import torch
 from torch import Tensor
 
 from model import GPT
+from trainer.processes import device_of, rank_and_size
 from trainer.settings import Settings
+from trainer.sharding import full
 
 try:
     import resource
@@ -54,25 +57,41 @@ def loss_bytes(model: GPT) -> int:
     return 2**27 + head
 
 
-def held(student: GPT, settings: Settings) -> dict[str, int]:
-    """{part: bytes} of a step whose rows are as long as they may be.
+def gathered_bytes(model: GPT, settings: Settings, copies: int) -> int:
+    """What is whole at once while a sharded model of `copies` (student, teacher) learns.
+
+    Embedding, norm and head of each with the student's gradient of them; and of the blocks four: one
+    that is read, the one that is gathered behind it, its gradient and the one that is added up.
+    Weights that autocast narrows stay until the backward pass, unless blocks are recomputed.
+    """
+    block = bytes_of(model.blocks[0].parameters())
+    ends = bytes_of(model.parameters()) - len(model.blocks) * block
+    is_trained = model.head_weight.requires_grad
+    narrow = settings.dtype == "bfloat16" and is_trained and not model.recompute
+    casts = len(model.blocks) * block // 2 if narrow else 0
+    return ends * (copies + is_trained) + 4 * block + casts
+
+
+def held(student: GPT, settings: Settings, processes: int = 1) -> dict[str, int]:
+    """{part: bytes} in each process, in a step whose rows are as long as they may be.
 
     Sampling, learning and answering take turns, so only the largest of the three counts.
     """
-    longest = settings.max_seq_len
+    longest, rows = settings.max_seq_len, math.ceil(settings.batch / processes)
     trained = [p for p in student.parameters() if p.requires_grad]
     has_copy = settings.teacher == "ema" or (settings.teacher == "fixed" and not settings.lora_rank)
-    tokens = max(longest, min(settings.micro_tokens, settings.batch * longest))
+    tokens = max(longest, min(settings.micro_tokens, rows * longest))
     learning = activation_bytes(student, tokens) + loss_bytes(student)
+    answering = cache_bytes(student, places_for(student, longest), longest)
+    sampling, parts = max(cache_bytes(student, rows, longest), answering), 1
+    if settings.shard == "yes":
+        sampling, parts = sampling + bytes_of(student.parameters()), processes
+        learning += gathered_bytes(student, settings, 1 + has_copy)
     return {
-        "weights of student and teacher": bytes_of(student.parameters()) * (1 + has_copy),
-        "gradients": bytes_of(trained),
-        "optimizer": 2 * bytes_of(trained),
-        "a step": max(
-            cache_bytes(student, settings.batch, longest),
-            cache_bytes(student, places_for(student, longest), longest),
-            learning,
-        ),
+        "weights of student and teacher": bytes_of(student.parameters()) * (1 + has_copy) // parts,
+        "gradients": bytes_of(trained) // parts,
+        "optimizer": 2 * bytes_of(trained) // parts,
+        "a step": max(sampling, learning),
     }
 
 
@@ -87,22 +106,25 @@ def there_is(device: torch.device) -> int:
 
 
 def print_memory(student: GPT, settings: Settings) -> int:
-    """Print what the run will hold, and return it in bytes.
+    """Print what the run will hold in each process, and return it in bytes.
 
     Raises ValueError if that is more than there is.
     """
-    parts, device = held(student, settings), student.head_weight.device
+    processes, is_sharded = rank_and_size()[1], settings.shard == "yes"
+    parts = held(student, settings, processes)
+    device = device_of(settings) if is_sharded else student.head_weight.device
     if device.type == "cpu" and resource is not None:
         now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         parts["programs"] = max(0, now - bytes_of(student.parameters()))
     total, most = sum(parts.values()), there_is(device)
     said = ", ".join(f"{name} {n / 2**20:,.0f}" for name, n in parts.items())
-    print(f"memory, MiB: {said}; in all {total / 2**20:,.0f} of {most / 2**20:,.0f}")
+    where = f" in each of {processes} processes" * is_sharded
+    print(f"memory{where}, MiB: {said}; in all {total / 2**20:,.0f} of {most / 2**20:,.0f}")
     if most and total > most:
         raise ValueError(
             f"--model {settings.model}: the run would hold {total / 2**20:,.0f} MiB, there are "
             f"{most / 2**20:,.0f}: try --lora-rank 16, --recompute yes, a smaller --micro-tokens "
-            "or --batch"
+            "or --batch, or more processes with --shard yes"
         )
     return total
 
@@ -129,7 +151,7 @@ class FirstStep:
 def fingerprints(tensors: list[Tensor]) -> Tensor:
     """Two sums [n, 2] over the bits of each tensor: a changed number changes them, almost surely."""
     sums = []
-    for p in tensors:
+    for p in map(full, tensors):
         bits = p.detach().view(torch.int16 if p.itemsize == 2 else torch.int32).flatten()
         sums += [bits.sum(dtype=torch.int64), bits[::2].sum(dtype=torch.int64)]
     return torch.stack(sums).view(-1, 2)

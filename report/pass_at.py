@@ -20,7 +20,7 @@ from pretrained.memory import places_for
 from pretrained.yardsticks import own_table, own_table_parts
 from report.explain import Run
 from rubrics import Example, can_check, is_right, prompt
-from trainer.processes import gather, rank_and_size, shard
+from trainer.processes import gather, rank_and_size, share
 from trainer.settings import Settings, seed_for
 
 ROWS = 512  # answers asked of `generate` at a time: those that wait take the places of ended ones
@@ -61,7 +61,7 @@ def sample_answers(
 
     Their noise depends on the seed and the question's id alone: two models draw with the same.
     """
-    mine, found = shard(examples), []
+    mine, found = share(examples), []
     per_batch = max(1, ROWS // n)
     for start in tqdm(range(0, len(mine), per_batch), "samples", leave=False):
         prompts, noise = [], []

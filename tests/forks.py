@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["rcsd", "evaluate", "torch._dynamo"])
+FORKS.set_forkserver_preload(["rcsd", "evaluate", "torch._dynamo", "torch.distributed.fsdp"])
 
 
 def run_as_main(command: list[str], output: str, environment: dict[str, str]) -> None:
@@ -44,16 +44,21 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
+def start_ranks(command: list[str], count: int, folder: str) -> list[BaseProcess]:
+    """Start a command line as the ranks of one run, which write to files in `folder`."""
+    world = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    running = []
+    for rank in range(count):
+        names = {"RANK": str(rank), "LOCAL_RANK": str(rank), **world}  # as torchrun sets them
+        running.append(start(command, Path(folder, str(rank)), **names if count > 1 else {}))
+    return running
+
+
 def run_ranks(command: list[str], count: int) -> list[subprocess.CompletedProcess]:
     """Run a command line to its end, as the ranks of one run if `count` is above 1."""
-    world = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     done = []
     with tempfile.TemporaryDirectory() as folder:
-        running = []
-        for rank in range(count):
-            names = {"RANK": str(rank), "LOCAL_RANK": str(rank), **world}  # as torchrun sets them
-            running.append(start(command, Path(folder, str(rank)), **names if count > 1 else {}))
-        for rank, process in enumerate(running):
+        for rank, process in enumerate(start_ranks(command, count, folder)):
             process.join()
             printed = [
                 Path(folder, f"{rank}.{name}").read_text(encoding="utf-8")

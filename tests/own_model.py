@@ -36,8 +36,13 @@ def make_mine(folder):
     return folder, data
 
 
+def arguments_of(mine, out, *more):
+    """The flags of a run on this model and these questions."""
+    return ["--model", str(mine[0]), "--data", str(mine[1]), "--out", str(out), *FLAGS, *more]
+
+
 def run(mine, out, command, *more):
-    argv = ["--model", str(mine[0]), "--data", str(mine[1]), "--out", str(out), *FLAGS, *more]
+    argv = arguments_of(mine, out, *more)
     if command == "evaluate":
         return evaluate.main(argv)
     if command == "align":

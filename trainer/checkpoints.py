@@ -15,6 +15,7 @@ from data.reading import Check, check_fields, is_dict, is_name, is_whole
 from model import GPT, GPTConfig
 from pretrained.start import adapted, pretrained
 from trainer.settings import Settings
+from trainer.sharding import load_parts
 
 
 def save(path: Path, content: dict) -> None:
@@ -113,7 +114,7 @@ def load_weights(model: GPT, weights: dict[str, torch.Tensor]) -> None:
     for name, own in trained.items():
         if weights[name].dtype != own.dtype:
             raise RuntimeError(f"{name} is {weights[name].dtype}, not {own.dtype}")
-    model.load_state_dict(weights, strict=False)
+    load_parts(model, weights, strict=False)
 
 
 def load_model(path: Path, device: torch.device) -> GPT:

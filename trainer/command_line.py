@@ -1,6 +1,7 @@
 """The command line of rcsd.py and evaluate.py: the settings as flags, and the output folder."""
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
@@ -74,6 +75,8 @@ def settings_from(args: argparse.Namespace) -> tuple[Path, Settings]:
     settings = Settings(**{**start, **given})
     if not settings.base_steps and not settings.model:
         raise ValueError("--base-steps 0: expected at least 1, or --model DIR to start from")
+    if settings.shard == "yes" and int(os.environ.get("WORLD_SIZE", 1)) < 2:
+        raise ValueError("--shard yes: expected several processes, got one (see docs/devices.md)")
     return args.out or Path("out") / preset, settings
 
 

@@ -26,8 +26,9 @@ from trainer.checkpoints import (
     save,
     trained_weights,
 )
-from trainer.processes import rank_and_size, wait_for_all
+from trainer.processes import gather, rank_and_size, wait_for_all
 from trainer.settings import Settings
+from trainer.sharding import full, load_optimizer, load_parts, whole
 
 try:
     import resource
@@ -73,9 +74,9 @@ def restore(path: Path, state: State, wanted: dict, inputs: dict[str, str]) -> N
         if content["step"] == content["steps"]:  # a finished run has no more than its weights
             return
         for optimizer, saved in zip(state.optimizers, content["optimizers"]):
-            optimizer.load_state_dict(saved)
+            load_optimizer(optimizer, saved)
         if state.ema is not None:
-            state.ema.load_state_dict(content["ema"])
+            load_parts(state.ema, content["ema"])
     except (RuntimeError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise ValueError(f"{path}: its state does not fit this run: {reason}") from None
@@ -86,8 +87,8 @@ def checkpoint(path: Path, state: State, steps: int, wanted: dict, inputs: dict[
 
     Raises ValueError for weights that are not finite: the checkpoint before them stays.
     """
-    finite = torch.stack([p.isfinite().all() for p in state.student.parameters()])  # read once
-    if not finite.all():
+    finite = torch.stack([full(p.isfinite().all()) for p in state.student.parameters()])
+    if not finite.all():  # read once
         stage = path.stem
         raise ValueError(diverged(stage, state.step - 1, "weights are not finite", path))
     content = {
@@ -103,6 +104,7 @@ def checkpoint(path: Path, state: State, steps: int, wanted: dict, inputs: dict[
         content["optimizers"] = [optimizer.state_dict() for optimizer in state.optimizers]
         content["ema"] = state.ema.state_dict() if state.ema is not None else None
         content["best"] = state.best
+    content = whole(content)
     if rank_and_size()[0] == 0:
         save(path, content)
 
@@ -219,8 +221,10 @@ class Loop:
             keep_best(state, scores)
         add_row(self.file, row)
         self.bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
-        if time.monotonic() - self.saved > self.settings.save_seconds and state.step < steps:
-            os.fsync(self.file.fileno())  # the log is never behind its checkpoint
+        is_late = time.monotonic() - self.saved > self.settings.save_seconds
+        if gather([is_late])[0] and state.step < steps:  # rank 0's clock: all save together
+            if rank_and_size()[0] == 0:  # the others' log is the null device
+                os.fsync(self.file.fileno())  # the log is never behind its checkpoint
             self.save()
             self.saved = time.monotonic()
 

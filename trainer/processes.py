@@ -1,8 +1,8 @@
 """One process or several.
 
-`torchrun --nproc_per_node=N rcsd.py ...`: every process holds the whole model and draws the same
-questions. It samples and scores its shard of the rows. Rank 0 writes. With one process these
-functions do nothing.
+`torchrun --nproc_per_node=N rcsd.py ...`: every process holds the whole model, or with --shard a part
+of it, and draws the same questions. It samples and scores its share of the rows. Rank 0 writes. With
+one process these functions do nothing.
 """
 
 import os
@@ -62,14 +62,14 @@ def all_processes() -> Iterator[None]:
         ) from None
 
 
-def shard(rows):
+def share(rows):
     """The rows of this process: every `size`-th."""
     rank, size = rank_and_size()
     return rows[rank::size]
 
 
 def gather(rows: list) -> list:
-    """What `shard` took apart, whole again and in order, on every process."""
+    """What `share` took apart, whole again and in order, on every process."""
     if not dist.is_initialized():
         return rows
     parts = [None] * dist.get_world_size()
@@ -82,8 +82,11 @@ def gather(rows: list) -> list:
 
 
 def sum_gradients(parameters: list[torch.Tensor]) -> None:
-    """Add up the gradients of all processes; a process without rows adds zeros."""
-    if dist.is_initialized():
+    """Add up the gradients of all processes; a process without rows adds zeros.
+
+    Those of --shard are added up already.
+    """
+    if dist.is_initialized() and not hasattr(parameters[0], "full_tensor"):
         flat = torch.cat(
             [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
         )

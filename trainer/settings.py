@@ -135,6 +135,9 @@ class Settings:
     recompute: str = setting(
         "no", "", "activations in the backward pass: less memory", ("no", "yes")
     )
+    shard: str = setting(
+        "no", "", "each of several processes holds a part of the weights", ("no", "yes")
+    )
     micro_tokens: int = setting(2048, "", "tokens in one forward pass: memory, not the result")
     save_seconds: float = setting(30.0, "", "time between checkpoints: what a kill can cost")
 

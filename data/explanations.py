@@ -55,6 +55,10 @@ class Explanation:
         return self.paths[0]
 
     @property
+    def field(self) -> str:
+        return self.path.links[0].field
+
+    @property
     def name(self) -> str:
         return " and ".join(path.name for path in self.paths)
 
@@ -177,7 +181,9 @@ def question(p: Explanation, order: tuple[str, ...], fact: int, ask: int) -> str
     `order` is a permutation of ("scene", "facts", "ask"); `fact` and `ask` are wordings from 0 to 2.
     """
     first, last = p.path.links[0].cause, p.path.links[-1].effect
-    given = list(dict.fromkeys(link.condition for path in p.paths for link in path.links))
+    given = list(dict.fromkeys(link.condition for link in p.path.links))
+    if p.kind == "two causes":  # the condition of a link may hold the other cause
+        given = ["all else as before"]
     said = {"scene": f"given: {'; '.join(given)}."}
     if p.kind == "choice":
         listed = "; ".join(f"{text} ({name})" for name, text in zip("ABCD", p.options))
@@ -210,7 +216,7 @@ def question(p: Explanation, order: tuple[str, ...], fact: int, ask: int) -> str
         )[fact]
         said["ask"] = (
             f"how must the {first} change, and why?",
-            f"what must the {first} do? Explain.",
+            f"in which way must the {first} change? Explain.",
             f"explain how the {first} must change.",
         )[ask]
     else:
@@ -344,7 +350,7 @@ def example(p: Explanation, rng: random.Random, id: str, *, held_out: bool = Fal
     meta = {
         "kind": p.kind,
         "law": p.name,
-        "field": p.path.links[0].field,
+        "field": p.field,
         "new": p.new,
         "keys": list(p.keys),
         "phrasing": "unseen" if held_out else "seen",

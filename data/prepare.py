@@ -28,12 +28,14 @@ from tqdm import tqdm
 from data.chains import CHAINS
 from data.console import Parser, exit_code, folder_path, number_flag, open_console
 from data.corpus import corpus
+from data.explanations import KINDS as WHY
+from data.explanations import explanation, invented_explanation
 from data.files import write_lines
-from data.generate import example
 from data.invented import invented
 from data.laws import BY_NAME, FIELDS, Law
+from data.links import LINKS, Link
 from data.problems import draw
-from data.questions import KINDS, exposures, questions
+from data.questions import KINDS, exposures, questions, words_of
 from data.tokenizer import SPECIALS, TOKENIZER, save_ranks, train_bpe
 from rubrics import Example, Rubric, Sections
 
@@ -119,6 +121,8 @@ def corpus_of(
 
 
 # ------------------------------------------------------------------------- what a person would read
+ALL_KINDS = tuple(kind for pair in zip(KINDS, WHY) for kind in pair)
+BY_NAMES = {(link.cause, link.effect): link for link in LINKS}
 USES = (  # (what a row is for, split, new laws? or None for both, held out)
     ("stage 0, which learns known laws from solved questions", "train", False, False),
     ("stages I and II, which teach new laws from rubrics", "train", True, False),
@@ -131,24 +135,29 @@ USES = (  # (what a row is for, split, new laws? or None for both, held out)
 def sample(count: int, seed: int) -> list[tuple[str, Example]]:
     """Pairs of (what the example is for, example) that show all of the data.
 
-    Any thirty in a row have each kind for each use. The fields of science take turns.
+    Any sixty in a row have each kind for each use. The fields of science take turns.
     """
     rng = random.Random(f"sample {seed}")
     rows = []
     for i in range(count):
-        kind = KINDS[i % len(KINDS)]
+        kind = ALL_KINDS[i % len(ALL_KINDS)]
         use, split, new, held_out = USES[i % len(USES)]
         if new is None:
-            new = i // 30 % 2 == 1
+            new = i // 60 % 2 == 1
+        hard = held_out and kind != "choice"  # which has no unseen wording
         field = FIELDS[(i // 4 + i) % 4]
-        for _ in range(200):  # until the field is right; some fields have no such law or chain
-            if split:
-                problem = draw(kind, new, split, rng, held_out=held_out)
-            else:
+        for _ in range(2000):  # until the field is right; some fields have no such law or chain
+            if kind in KINDS and split:
+                problem = draw(kind, new, split, rng, held_out=hard)
+            elif kind in KINDS:
                 problem = invented(kind, rng)
-            if problem.field in (field, "invented"):
+            else:
+                problem = (
+                    explanation(new, split, rng, hard=hard) if split else invented_explanation(rng)
+                )
+            if problem.kind == kind and problem.field in (field, "invented"):
                 break
-        rows.append((use, example(problem, rng, f"sample-{i}", held_out=held_out)))
+        rows.append((use, words_of(problem).example(problem, rng, f"sample-{i}", held_out=hard)))
     return rows
 
 
@@ -159,11 +168,14 @@ def show(rows: list[tuple[str, Example]], command: str) -> str:
     """
     blocks = ["# Examples of the data", f"Made by `{command}`."]
     for number, (use, e) in enumerate(rows, 1):
-        laws = _laws_named(e.meta["law"])
+        laws, links = _laws_named(e.meta["law"]), _links_named(e.meta["law"])
         title = f"## {number}. {e.meta['kind']}, {e.meta['field']}"
-        if laws:
+        if laws or links:
             title += ", new" if e.meta["new"] else ", known"
         notes = [f"- Law: {law.name}, {law.relation} ({law.source})" for law in laws]
+        for link in links:
+            sign = {1: "follows", -1: "goes against"}[link.sign]
+            notes.append(f"- Link: {link.effect} {sign} {link.cause} ({link.source})")
         notes.append(f"- For {use}.")
         blocks += [
             title,
@@ -182,6 +194,15 @@ def _laws_named(name: str) -> list[Law]:
         if chain.name == name:
             return [BY_NAME[chain.first], BY_NAME[chain.second]]
     return [BY_NAME[name]] if name in BY_NAME else []
+
+
+def _links_named(name: str) -> list[Link]:
+    """The links of the paths with these names; none for invented ones."""
+    found = []
+    for path in name.split(" and "):
+        names = path.split(" > ")
+        found += [BY_NAMES[pair] for pair in zip(names, names[1:]) if pair in BY_NAMES]
+    return found
 
 
 def _rubric_table(rubric: Rubric) -> str:

@@ -71,7 +71,7 @@ MORE = (
 )
 MOST = r"which has the greater ([^.?]+?), and|in which is the ([^.?]+?) greater|which of them has the greater ([^.?]+?)\."
 WANTED = r"The ([^.?]+?) should (rise|fall)\.|aim is that the ([^.?]+?) (rise|fall)s\.|wants the ([^.?]+?) to (rise|fall)\."
-CAUSE = r"how must the ([^.?]+?) change|what must the ([^.?]+?) do\?|how the ([^.?]+?) must change"
+CAUSE = r"how must the ([^.?]+?) change|which way must the ([^.?]+?) change\?|how the ([^.?]+?) must change"
 LAST = (
     r"what happens to the ([^.?]+?), and|how does the ([^.?]+?) change\?|what the ([^.?]+?) does\."
 )

@@ -9,6 +9,7 @@ from dataclasses import fields
 import pytest
 
 import data.prepare as prepare_module
+from data.explanations import KINDS as WHY
 from data.laws import BY_NAME, FIELDS
 from data.prepare import USES, main, sample, show
 from data.questions import KINDS
@@ -29,9 +30,9 @@ def test_sample_is_what_its_command_prints():
 
 
 def test_sample_shows_every_kind_use_and_field():
-    rows = sample(40, 0)
+    rows = sample(60, 0)
     assert {(use, e.meta["kind"]) for use, e in rows} == {
-        (use[0], kind) for use in USES for kind in KINDS
+        (use[0], kind) for use in USES for kind in (*KINDS, *WHY)
     }
     assert {e.meta["field"] for _, e in rows} == {*FIELDS, "invented"} and {
         e.meta["new"] for _, e in rows

@@ -84,12 +84,12 @@ OPTIONS = (
         ),
         (
             by_hand("two causes", 1, 1),
-            "Given: same wind. The a rises and the b rises. What happens to the c, and why?",
+            "Given: all else as before. The a rises and the b rises. What happens to the c, and why?",
             "the a rises, so the c falls\nthe b rises, so the c rises\nAnswer: it cannot be told",
         ),
         (
             by_hand("two causes", -1, 1),
-            "Given: same wind. The a falls and the b rises. What happens to the c, and why?",
+            "Given: all else as before. The a falls and the b rises. What happens to the c, and why?",
             "the a falls, so the c rises\nthe b rises, so the c rises\nAnswer: it rises",
         ),
         (
@@ -169,7 +169,8 @@ def test_the_question_says_what_is_known_and_not_what_is_asked():
         assert first in e.question and last in e.question
         for path in p.paths:
             for link in path.links:
-                assert link.condition in e.question
+                said = "all else as before" if p.kind == "two causes" else link.condition
+                assert said in e.question
         if p.kind != "choice":
             assert not any(line in e.question for line in e.solution.split("\n"))
         assert e.question[0].isupper() and "  " not in e.question

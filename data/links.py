@@ -232,7 +232,7 @@ LINKS = (
           "water uptake by roots"),
     _link("biology", "meadow", "soil nitrate", "+", "grass growth", "enough light and water",
           "nitrogen for proteins"),
-    _link("biology", "meadow", "soil phosphate", "+", "grass growth", "enough light and water",
+    _link("biology", "meadow", "soil phosphate", "+", "grass growth", "enough light and nitrate",
           "phosphorus for DNA and ATP", new=True),
     _link("biology", "meadow", "soil temperature", "+", "grass growth", "cool spring days, below the optimum",
           "faster enzyme reactions"),

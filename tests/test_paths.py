@@ -114,6 +114,15 @@ def walked(solution):
     return steps
 
 
+def test_the_conditions_tell_apart_paths_with_the_same_ends():
+    """Else one question would have two solutions."""
+    marks = Counter()
+    for path in PATHS:
+        ends = path.links[0].cause, path.links[-1].effect
+        marks[ends, frozenset(link.condition for link in path.links)] += 1
+    assert not [mark for mark, count in marks.items() if count > 1]
+
+
 def test_twin_links_have_one_effect():
     for field in FIELDS:
         pairs = twin_links(field)

@@ -32,6 +32,35 @@ KINDS = ("effect", "held", "two causes", "cause", "more", "choice")
 KIND_SHARES = (0.4, 0.08, 0.1, 0.16, 0.16, 0.1)
 LENGTH_SHARES = (0.4, 0.35, 0.25)  # of paths of one, two and three links
 UNSEEN_SHARE = 0.8  # of the hard set: an unseen path; the others have an unseen wording
+# Conditions that say in which state a thing is, and that hold no cause.
+STATES = (
+    "soil drier than the optimum",
+    "cool spring days, below the optimum",
+    "soil already too acid",
+    "well-aired soil, nitrogen-rich litter",
+    "snow at its melting point",
+    "air warmer than the lake",
+    "loose sediment on the bed",
+    "easily broken bed rock",
+    "fine bank material",
+    "water above four degrees Celsius",
+    "water below seventy degrees Celsius",
+)
+# Causes whose effect turns round where their condition does not hold: no other link's options.
+UNSAFE = (
+    "planet radius",
+    "soil temperature",
+    "soil moisture",
+    "soil acidity",
+    "soil depth",
+    "hill steepness",
+    "channel width",
+    "water temperature",
+    "water mass",
+    "salt concentration",
+    "reaction rate",
+    "acid concentration",
+)
 NAMES = ("A", "B")  # the two things of "more"
 PLURALS = {"leaf": "leaves", "valley": "valleys", "body": "bodies"}
 
@@ -111,8 +140,8 @@ def explanation(new: bool, split: str, rng: random.Random, *, hard: bool = False
             source = "hard" if hard else "valid"
             if length == 1:
                 continue
-        elif hard and kind == "choice":
-            continue  # the order of its parts is always the same: it has no unseen wording
+        elif hard and kind in ("choice", "more"):
+            continue  # the order of their parts leaves them no unseen wording
         if kind == "two causes":
             pairs = [p for p in twin_links(field) if (p[0].new or p[1].new) == new]
             if not pairs:
@@ -161,7 +190,8 @@ def _options(p: Explanation, rng: random.Random) -> tuple[str, ...]:
     if link.field == "invented":
         other = invented_path(1, rng).links[0]
     else:
-        other = rng.choice(paths_of(link.field, False, 1, "train")).links[0]
+        known = [path.links[0] for path in paths_of(link.field, False, 1, "train")]
+        other = rng.choice([link for link in known if link.cause not in UNSAFE])
     if other.name == link.name:
         return _options(p, rng)
     options = [
@@ -181,9 +211,11 @@ def question(p: Explanation, order: tuple[str, ...], fact: int, ask: int) -> str
     `order` is a permutation of ("scene", "facts", "ask"); `fact` and `ask` are wordings from 0 to 2.
     """
     first, last = p.path.links[0].cause, p.path.links[-1].effect
-    given = list(dict.fromkeys(link.condition for link in p.path.links))
+    given = list(dict.fromkeys(link.condition for path in p.paths for link in path.links))
     if p.kind == "two causes":  # the condition of a link may hold the other cause
-        given = ["all else as before"]
+        given = [condition for condition in given if condition in STATES]
+    if p.kind in ("held", "two causes"):
+        given.append("all else as before")
     said = {"scene": f"given: {'; '.join(given)}."}
     if p.kind == "choice":
         listed = "; ".join(f"{text} ({name})" for name, text in zip("ABCD", p.options))
@@ -200,8 +232,8 @@ def question(p: Explanation, order: tuple[str, ...], fact: int, ask: int) -> str
         more, most = ("greater", "greater") if p.does[0] == RISES else ("lower", "lower")
         said["facts"] = (
             f"{things} A and B differ only in the {first}, which is {more} in {p.place}.",
-            f"{thing} {p.place} has a {most} {first} than {thing} {other} and is like it otherwise.",
-            f"of two {things}, A and B, {p.place} has the {more} {first}.",
+            f"{thing} {p.place} has a {most} {first} than {thing} {other}; otherwise they are alike.",
+            f"of two {things}, A and B, alike otherwise, {p.place} has the {more} {first}.",
         )[fact]
         said["ask"] = (
             f"which has the greater {last}, and why?",
@@ -229,8 +261,10 @@ def question(p: Explanation, order: tuple[str, ...], fact: int, ask: int) -> str
         said["ask"] = (
             f"what happens to the {last}, and why?",
             f"how does the {last} change? Explain.",
-            f"explain what the {last} does.",
+            f"explain how the {last} will change.",
         )[ask]
+    if p.kind == "more":  # A and B are named before they are asked about
+        order = tuple(part for part in order if part != "ask") + ("ask",)
     sentences = [said[part] for part in order]
     return " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
 
@@ -333,7 +367,7 @@ def rubric(p: Explanation, rng: random.Random) -> Rubric:
     link, does, then = rng.choice(said)
     if then != STAYS and (len(criteria) + len(others) < 3 or rng.random() < 0.5):
         turned = statement(link.cause, does, link.effect, -then)
-        text = f"Pitfall: does not say that the {link.effect} {VERB[-then]}"
+        text = f"Pitfall: does not say that {turned}"
         others.append(Criterion("Sign", text, rng.choice((-1, -2)), f"avoids {turned}"))
     if len(criteria) + len(others) < 3:
         text = "Optional: ends with the answer on a line of its own"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 
-from data.links import LINKS, Link
+from data.links import LINKS, NOT_TOGETHER, Link
 
 MOST_LINKS = 3
 # Of the paths of two and three links: no training question has them, not even inside a longer path.
@@ -103,10 +103,12 @@ def paths_of(field: str, new: bool, length: int, split: str) -> tuple[Path, ...]
 
 @lru_cache
 def twin_links(field: str) -> tuple[tuple[Link, Link], ...]:
-    """Pairs of links with one effect and different causes, in the order of the table."""
+    """Pairs of links with one effect whose causes can change freely together."""
     links = [link for link in LINKS if link.field == field]
     pairs = [(a, b) for i, a in enumerate(links) for b in links[i + 1 :]]
-    return tuple((a, b) for a, b in pairs if a.effect == b.effect)
+    pairs = [(a, b) for a, b in pairs if a.effect == b.effect]
+    pairs = [(a, b) for a, b in pairs if frozenset((a.cause, b.cause)) not in NOT_TOGETHER]
+    return tuple((a, b) for a, b in pairs if not joins_a_real_pair((a.cause, b.cause)))
 
 
 _QUANTITIES = sorted({name for link in LINKS for name in (link.cause, link.effect)})

@@ -66,15 +66,13 @@ OPTION = re.compile(
 )
 MORE = (
     r"differ only in the (?P<q>[^.?]+?), which is (?P<d>\w+) in [AB]\.",
-    r"has a (?P<d>greater|lower) (?P<q>[^.?]+?) than ",
-    r", A and B, [AB] has the (?P<d>greater|lower) (?P<q>[^.?]+?)\.",
+    r"has a (?P<d>greater|lower) (?P<q>[^.?;]+?) than ",
+    r", A and B, alike otherwise, [AB] has the (?P<d>greater|lower) (?P<q>[^.?]+?)\.",
 )
 MOST = r"which has the greater ([^.?]+?), and|in which is the ([^.?]+?) greater|which of them has the greater ([^.?]+?)\."
 WANTED = r"The ([^.?]+?) should (rise|fall)\.|aim is that the ([^.?]+?) (rise|fall)s\.|wants the ([^.?]+?) to (rise|fall)\."
 CAUSE = r"how must the ([^.?]+?) change|which way must the ([^.?]+?) change\?|how the ([^.?]+?) must change"
-LAST = (
-    r"what happens to the ([^.?]+?), and|how does the ([^.?]+?) change\?|what the ([^.?]+?) does\."
-)
+LAST = r"what happens to the ([^.?]+?), and|how does the ([^.?]+?) change\?|how the ([^.?]+?) will change\."
 CHANGE = re.compile(rf"\bthe ([^.,?;]+?) {DOES}(?= and the |\.)", re.I)
 
 

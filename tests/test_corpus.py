@@ -93,7 +93,8 @@ def test_test_sets_hold_what_their_names_say(corpus):
         kinds = set(KINDS + explanations.KINDS)
         if name == "test_hard":
             kinds.discard("choice")  # its parts have one order: no wording is unseen
-        assert {e.meta["kind"] for e in sets[name]} == kinds
+        rare = {"extra", "missing"} if name == "test_hard" else set()
+        assert kinds - rare <= {e.meta["kind"] for e in sets[name]} <= kinds
         assert {e.meta["field"] for e in sets[name]} == set(FIELDS)
         whys = sum(asks_why(e) for e in sets[name]) / len(sets[name])
         assert 0.3 < whys < 0.6, name
@@ -305,7 +306,7 @@ def test_no_exposure_works_a_known_law_with_numbers_of_the_test(seed):
         names = {chain.link if n == chain.as_ else n for n in units_of(BY_NAME[chain.second])}
         by_names.setdefault(frozenset(names), BY_NAME[chain.second])
     read, wrong_first = 0, 0
-    for e in exposures(1500, seed):
+    for e in exposures(1500, 0, seed):
         right = key_relations(e.rubric)
         lines = [line for line in e.solution.split("\n") if line.count(" = ") > 2]
         for line in lines:

@@ -78,7 +78,7 @@ OPTIONS = (
         ),
         (
             by_hand("held", 0),
-            "Given: same wind. The a stays the same. What happens to the c, and why?",
+            "Given: same wind; all else as before. The a stays the same. What happens to the c, and why?",
             "the a stays the same, so the b stays the same\n"
             "the b stays the same, so the c stays the same\nAnswer: it stays the same",
         ),
@@ -233,7 +233,7 @@ def test_a_choice_has_one_right_option():
 # ---------------------------------------------------------------------------------- held-out wordings
 FACTS = (  # the wordings of the facts by kind, as in a question's text
     (("more", 0), r" A and B differ only in "),
-    (("more", 1), r" and is like it otherwise\."),
+    (("more", 1), r"; otherwise they are alike\."),
     (("more", 2), r"Of two .+, A and B, "),
     (("cause", 0), r"The [^.]+ should (?:rise|fall)\."),
     (("cause", 1), r"The aim is that "),
@@ -258,14 +258,18 @@ def pattern_of(text):
 
 
 def test_all_patterns_are_told_apart():
-    for kind, does, more in (("effect", 1, {}), ("cause", 1, {}), ("more", 1, dict(place="A"))):
+    for kind, does, more, count in (
+        ("effect", 1, {}, 54),
+        ("cause", 1, {}, 54),
+        ("more", 1, dict(place="A"), 18),  # always asked behind its facts
+    ):
         found = {
             pattern_of(question(by_hand(kind, does, **more), order, fact, ask))
             for order in ORDERS
             for fact in range(3)
             for ask in range(3)
         }
-        assert len(found) == 54
+        assert len(found) == count
 
 
 @pytest.mark.parametrize("seed", [0, 1])

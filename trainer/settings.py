@@ -68,7 +68,7 @@ class Settings:
     vocab_size: int = setting(1536, "data", "tokens, special ones included")
 
     dtype: str = setting("float32", "base", "of training; sampling and loss: float32", DTYPES)
-    max_seq_len: int = setting(288, "base", "most tokens of prompt and completion together")
+    max_seq_len: int = setting(304, "base", "most tokens of prompt and completion together")
     n_layer: int = setting(4, "base", "blocks")
     n_head: int = setting(4, "base", "query heads")
     n_kv_head: int = setting(2, "base", "key and value heads")

@@ -93,7 +93,7 @@ def test_test_sets_hold_what_their_names_say(corpus):
         kinds = set(KINDS + explanations.KINDS)
         if name == "test_hard":
             kinds.discard("choice")  # its parts have one order: no wording is unseen
-        rare = {"extra", "missing"} if name == "test_hard" else set()
+        rare = {"extra", "missing"}
         assert kinds - rare <= {e.meta["kind"] for e in sets[name]} <= kinds
         assert {e.meta["field"] for e in sets[name]} == set(FIELDS)
         whys = sum(asks_why(e) for e in sets[name]) / len(sets[name])

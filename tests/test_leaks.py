@@ -24,7 +24,7 @@ def test_a_question_that_is_put_there_is_found():
     assert not found_in([CALCULATION], [("x", solved_back.replace("3", "5"))])[0]["working"]
     other_words = "Find the force. Given: mass = 3 kg, acceleration = 4 m/s². A cart rolls."
     assert found_in([CALCULATION], [(other_words.replace("Given: ", "It is known: "), "")])[0]
-    again = "Explain what the sunlight does. Suppose that the cloud cover rises. Given: same wind."
+    again = "Explain how the sunlight will change. Suppose that the cloud cover rises. Given: same wind."
     assert found_in([WHY], [(again, "")])[0]["why"] and why(again) == why(WHY.question)
     for other in (again.replace("rises", "falls"), again.replace("same wind", "same sea")):
         assert not found_in([WHY], [(other, "")])[0]["why"]

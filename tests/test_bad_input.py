@@ -71,7 +71,7 @@ def test_prompts_longer_than_the_context_are_named(finished, tmp_path):
     rubric = [{"title": "t", "description": "Essential: uses a = b", "weight": 5}]
     path.write_text(json.dumps({"question": "why? " * 500, "rubric": rubric}) + "\n")
     done = run_script(["stage1"], out, "--data", str(path), check=False)
-    assert done.returncode == 2 and "the room is 388" in done.stdout + done.stderr
+    assert done.returncode == 2 and "the room is 500" in done.stdout + done.stderr
     path.write_text(path.read_text() + json.dumps({"question": "why?", "rubric": rubric}) + "\n")
     assert "dropped 1 of 2" in run_script(["stage1"], out, "--data", str(path)).stdout
 

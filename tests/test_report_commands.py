@@ -131,7 +131,7 @@ def test_explain_takes_json_and_finds_the_question(finished, tmp_path):
         (None, "Why?", "missing.txt: expected a file"),
         ("no rubric at all", "Why?", "line 1: expected 'weight Category"),
         ("3 Important: a", "Why?", "no Essential criterion"),
-        (LINES, "why? " * 300, "388"),
+        (LINES, "why? " * 300, "500"),
         (LINES, " ", "--question"),
         ("{}", "Why?", "usable row"),
         ('{"question": "a", "answer": "b"}', "Why?", "with a rubric"),

@@ -214,11 +214,11 @@ def test_the_table_has_a_line_for_each_reader():
 def test_a_run_in_which_all_fits_says_so_in_one_line(finished, tmp_path, capsys):
     out = tmp_path / "out"
     link_inputs(finished, out, "base.pt")
-    settings = ("--max-new-tokens", "160", "--stage1-steps", "1")
+    settings = ("--max-new-tokens", "200", "--stage1-steps", "1")
     assert call(rcsd, out, "stage1", *settings) == 0
     said = capsys.readouterr().out
     assert len(re.findall("^lengths", said, re.M)) == 1
-    assert re.search(r"^lengths: the longest prompt has \d+ of 352 tokens \(", said, re.M)
+    assert re.search(r"^lengths: the longest prompt has \d+ of 312 tokens \(", said, re.M)
 
 
 # ------------------------------------------------------------------------ rubrics that are not valid

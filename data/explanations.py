@@ -62,7 +62,6 @@ UNSAFE = (
     "acid concentration",
 )
 NAMES = ("A", "B")  # the two things of "more"
-PLURALS = {"leaf": "leaves", "valley": "valleys", "body": "bodies"}
 
 
 # ------------------------------------------------------------------------------------- the problem
@@ -227,13 +226,12 @@ def question(p: Explanation, order: tuple[str, ...], fact: int, ask: int) -> str
         )[ask]
         order = tuple(part for part in order if part != "facts") + ("facts",)
     elif p.kind == "more":
-        things = PLURALS.get(p.path.links[0].thing, p.path.links[0].thing + "s")
         thing, other = p.path.links[0].thing, NAMES[p.place == "A"]
-        more, most = ("greater", "greater") if p.does[0] == RISES else ("lower", "lower")
+        more = "greater" if p.does[0] == RISES else "lower"
         said["facts"] = (
-            f"{things} A and B differ only in the {first}, which is {more} in {p.place}.",
-            f"{thing} {p.place} has a {most} {first} than {thing} {other}; otherwise they are alike.",
-            f"of two {things}, A and B, alike otherwise, {p.place} has the {more} {first}.",
+            f"{thing}s A and B differ only in the {first}, which is {more} in {p.place}.",
+            f"{thing} {p.place} has a {more} {first} than {thing} {other}; otherwise they are alike.",
+            f"of two {thing}s, A and B, alike otherwise, {p.place} has the {more} {first}.",
         )[fact]
         said["ask"] = (
             f"which has the greater {last}, and why?",

@@ -220,7 +220,7 @@ class Settings:
 PRESETS = {
     "cpu": {},
     "quick": dict(  # the shipped base of preset cpu
-        start="shipped/base.pt", stage1_steps=90, stage2_steps=60, test_questions=100
+        start="shipped/base.pt", stage1_steps=90, stage2_steps=100, test_questions=100
     ),
     "smoke": dict(
         base_rows=3000,

@@ -20,7 +20,7 @@ from step import Rollout, batch_by_tokens, length_measures, sft_loss, update
 from trainer.checkpoints import load, load_model, require_same_inputs, require_same_settings
 from trainer.lengths import LengthCheck, check_lengths
 from trainer.loop import Loop, State
-from trainer.packed import packed_tokenizer, unpack
+from trainer.packed import packed, unpack
 from trainer.processes import device_of, rank_and_size, wait_for_all
 from trainer.settings import Settings, seed_for
 from trainer.sharding import share_out
@@ -38,7 +38,7 @@ def run_data(out: Path, settings: Settings, resume: bool) -> None:
         print(f"data: done before, {mark.parent}")
         return
     if rank_and_size()[0] == 0:
-        start = packed_tokenizer(settings) if settings.start else ""
+        start = packed(settings)["tokenizer"] if settings.start else ""
         del wanted["start"]
         prepare(out / "data", **wanted, tokenizer=start)
         made = sorted(p for p in mark.parent.iterdir() if p.suffix in (".jsonl", ".txt"))

@@ -60,7 +60,7 @@ class Criterion:
             )
         no_relation = kind == "states" and canonical(wanted) is None and not claims_of(wanted)
         no_text = kind in ("avoids", "shows") and not wanted
-        no_answer = kind == "answer" and not _can_be_checked(wanted)
+        no_answer = kind == "answer" and not correct(f"Answer: {wanted}", wanted)
         if no_relation or no_text or no_answer:
             raise ValueError(f"criterion: check {self.check!r} does not say what it looks for")
 
@@ -70,11 +70,6 @@ class Criterion:
         if match := _DESCRIPTION.match(self.description):
             return match[1]
         return "Pitfall" if self.weight < 0 else "Essential" if self.weight >= 4 else "Important"
-
-
-def _can_be_checked(answer: str) -> bool:
-    """Whether a program can read an answer: a quantity, what is missing, or what a cause does."""
-    return correct(f"Answer: {answer}", answer) or answer.lower() in ANSWERS
 
 
 @dataclass(frozen=True)
@@ -365,9 +360,7 @@ def satisfied(criterion: Criterion, completion: str) -> bool:
     if kind == "no-value":
         return final_answer(completion) is None
     if kind == "answer":
-        return correct(completion, wanted) or (
-            wanted.lower() in ANSWERS and answered(completion) == wanted.lower()
-        )
+        return correct(completion, wanted)
     raise ValueError(f"criterion {criterion.description!r} has no check that a program can run")
 
 
@@ -377,7 +370,7 @@ def grading_rubric(example: Example) -> Rubric:
     Without it a wrong answer whose steps look right would have the full score. An answer that no
     program can check is left to the rubric.
     """
-    if not _can_be_checked(example.answer):
+    if not correct(f"Answer: {example.answer}", example.answer):
         return example.rubric
     text, check = "Essential: reaches the correct final answer", f"answer {example.answer}"
     return Rubric((*example.rubric.criteria, Criterion("Answer", text, 5, check)))
@@ -395,12 +388,11 @@ def can_check(example: Example) -> bool:
 
 
 def is_right(example: Example, completion: str) -> bool:
-    """Whether the final answer is the reference's. An explanation must give all its reasons too:
-    a direction alone can be guessed."""
-    if not has_answer(example, completion):
-        return False
-    if example.answer.lower() not in ANSWERS:
-        return True
+    """Whether the final answer is the reference's; a direction can be guessed, so an explanation
+    must give all its reasons too."""
+    right = has_answer(example, completion)
+    if not right or example.answer.lower() not in ANSWERS:
+        return right
     criteria = example.rubric.criteria if example.rubric else ()
     reasons = [c for c in criteria if c.category == "Essential" and c.check]
     return all(satisfied(c, completion) for c in reasons)
@@ -408,8 +400,6 @@ def is_right(example: Example, completion: str) -> bool:
 
 def has_answer(example: Example, completion: str) -> bool:
     """Whether the final answer is the reference's: its value and unit, letter, text or direction."""
-    if "letter" not in example.meta and example.answer.lower() in ANSWERS:
-        return answered(completion) == example.answer.lower()
     if "letter" not in example.meta:
         return correct(completion, example.answer)
     return chosen(completion, example.answer) in (example.meta["letter"].upper(), example.answer)

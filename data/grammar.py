@@ -8,7 +8,7 @@ import re
 from functools import lru_cache
 
 from data.algebra import Terms, in_signs, law, terms_of
-from data.statements import claims_of, claims_too
+from data.statements import ANSWERS, answered, claims_of, claims_too
 from data.units import Quantity, is_same, is_same_unit, plain, quantities, quantity
 
 
@@ -114,9 +114,11 @@ def missing_datum(text: str) -> str | None:
 def correct(completion: str, answer: str) -> bool:
     """Whether the completion's final answer has the value of `answer` ("12 N"), in whatever unit.
 
-    For "cannot be told, the mass is missing": whether it says so, in whatever words. False if
-    `answer` is neither this nor a number with or without a unit.
+    For "cannot be told, the mass is missing": whether it says so, in whatever words. For one of
+    ANSWERS: whether the last answer is this one. False if `answer` is none of these.
     """
+    if answer.lower() in ANSWERS:
+        return answered(completion) == answer.lower()
     given, wanted = final_answer(completion), _value(answer)
     if wanted is None:
         datum = missing_datum(f"Answer: {answer}")

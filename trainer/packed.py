@@ -46,8 +46,8 @@ def pack(out: Path, path: Path) -> None:
     save(path, content)
 
 
-def packed_tokenizer(settings: Settings) -> str:
-    """The tokenizer file of the packed base.
+def packed(settings: Settings) -> dict:
+    """What the file of --start holds.
 
     Raises ValueError if the base was made with other settings, or another generator of the data.
     """
@@ -58,16 +58,15 @@ def packed_tokenizer(settings: Settings) -> str:
     wanted = {name: x for name, x in settings.up_to("base").items() if name not in COUNTS}
     require_same_settings(path, content["settings"], wanted)
     require_same_inputs(path, content["inputs"], {"corpus": corpus_digest(settings)})
-    return content["tokenizer"]
+    return content
 
 
 def unpack(out: Path, settings: Settings, inputs: dict[str, str]) -> None:
     """Write the packed base as a run's finished base. `inputs`: the digests of what it goes with.
 
-    Raises ValueError as `packed_tokenizer` does.
+    Raises ValueError as `packed` does.
     """
-    packed_tokenizer(settings)
-    content = load(Path(settings.start))
+    content = packed(settings)
     weights = {name: w.float() for name, w in content["model"].items()}
     made = {name: content[name] for name in ("step", "steps", "config")}
     made |= {"settings": settings.up_to("base"), "inputs": inputs, "kept": content["step"]}

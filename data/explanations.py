@@ -32,35 +32,23 @@ KINDS = ("effect", "held", "two causes", "cause", "more", "choice")
 KIND_SHARES = (0.4, 0.08, 0.1, 0.16, 0.16, 0.1)
 LENGTH_SHARES = (0.4, 0.35, 0.25)  # of paths of one, two and three links
 UNSEEN_SHARE = 0.8  # of the hard set: an unseen path; the others have an unseen wording
-# Conditions that say in which state a thing is, and that hold no cause.
+# fmt: off
+# Parts of conditions that say in which state a thing is, and that hold no cause.
 STATES = (
-    "soil drier than the optimum",
-    "cool spring days, below the optimum",
-    "soil already too acid",
-    "well-aired soil, nitrogen-rich litter",
-    "snow at its melting point",
-    "air warmer than the lake",
-    "loose sediment on the bed",
-    "easily broken bed rock",
-    "fine bank material",
-    "water above four degrees Celsius",
-    "water below seventy degrees Celsius",
+    "soil drier than the optimum", "soil colder than the optimum", "soil already too acid",
+    "well-aired soil", "nitrogen-rich litter", "nitrogen-poor soil", "phosphorus-poor soil",
+    "thin soil", "dim light", "uphill run", "plain water", "snow at its melting point",
+    "air warmer than the lake", "loose sediment on the bed", "easily broken bed rock",
+    "fine bank material", "all salt dissolved", "not yet saturated", "water the only impurity",
+    "dilute solution", "weak monoprotic acids", "oxide resists acid",
 )
 # Causes whose effect turns round where their condition does not hold: no other link's options.
 UNSAFE = (
-    "planet radius",
-    "soil temperature",
-    "soil moisture",
-    "soil acidity",
-    "soil depth",
-    "hill steepness",
-    "channel width",
-    "water temperature",
-    "water mass",
-    "salt concentration",
-    "reaction rate",
-    "acid concentration",
+    "planet radius", "soil temperature", "soil moisture", "soil acidity", "soil depth",
+    "hill steepness", "channel width", "water temperature", "water mass", "salt concentration",
+    "reaction rate", "acid concentration",
 )
+# fmt: on
 NAMES = ("A", "B")  # the two things of "more"
 
 
@@ -212,8 +200,11 @@ def question(p: Explanation, order: tuple[str, ...], fact: int, ask: int) -> str
     first, last = p.path.links[0].cause, p.path.links[-1].effect
     given = list(dict.fromkeys(link.condition for path in p.paths for link in path.links))
     if p.kind == "two causes":  # the condition of a link may hold the other cause
-        given = [condition for condition in given if condition in STATES]
-    if p.kind in ("held", "two causes"):
+        parts = dict.fromkeys(part for condition in given for part in condition.split(", "))
+        given = [part for part in parts if part in STATES]
+    given = [text for text in given if not any(text != other and text in other for other in given)]
+    may_differ = any(text.endswith("may differ") for text in given)
+    if p.kind == "two causes" or (p.kind == "held" and not may_differ):
         given.append("all else as before")
     said = {"scene": f"given: {'; '.join(given)}."}
     if p.kind == "choice":
@@ -229,9 +220,9 @@ def question(p: Explanation, order: tuple[str, ...], fact: int, ask: int) -> str
         thing, other = p.path.links[0].thing, NAMES[p.place == "A"]
         more = "greater" if p.does[0] == RISES else "lower"
         said["facts"] = (
-            f"{thing}s A and B differ only in the {first}, which is {more} in {p.place}.",
-            f"{thing} {p.place} has a {more} {first} than {thing} {other}; otherwise they are alike.",
-            f"of two {thing}s, A and B, alike otherwise, {p.place} has the {more} {first}.",
+            f"{thing}s A and B at first differ only in the {first}, which is {more} in {p.place}.",
+            f"for {thing} {p.place} the {first} is {more} than for {thing} {other}; all else is alike at first.",
+            f"of two {thing}s, A and B, alike otherwise, {p.place} is the one with the {more} {first}.",
         )[fact]
         said["ask"] = (
             f"which has the greater {last}, and why?",
@@ -341,12 +332,9 @@ def rubric(p: Explanation, rng: random.Random) -> Rubric:
     for path, does in zip(p.paths, p.does):
         for link in path.links:
             then = does * link.sign
-            plain = statement(link.cause, does, link.effect, then)
-            words = plain
-            if rng.random() < 0.2:
-                words = f"the {link.effect} {VERB[then]} when the {link.cause} {VERB[does]}"
-            text = f"Essential: {rng.choice(SAYS)}{words}"
-            criteria.append(Criterion("Link", text, rng.choice((4, 5)), f"states {plain}"))
+            said_so = statement(link.cause, does, link.effect, then)
+            text = f"Essential: {rng.choice(SAYS)}{said_so}"
+            criteria.append(Criterion("Link", text, rng.choice((4, 5)), f"states {said_so}"))
             said.append((link, does, then))
             does = then
     last = p.path.links[-1].effect

@@ -186,7 +186,8 @@ def _important_criteria(p: Problem, rng: random.Random) -> list[Criterion]:
         criteria = [Criterion("Unit", "Important: says by what factor it changes", 3, "unit times")]
     else:
         unit = answer_unit(p)
-        criteria = [Criterion("Unit", f"Important: gives the answer in {unit}", 3, f"unit {unit}")]
+        wanted = unit if unit.startswith("per ") else f"in {unit}"
+        criteria = [Criterion("Unit", f"Important: gives the answer {wanted}", 3, f"unit {unit}")]
     if p.converted == p.target:
         text = f"Important: converts the {p.target} to {answer_unit(p)}"
         check = f"shows = {p.stated(p.target)}"

@@ -11,12 +11,29 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 
-from data.links import LINKS, NOT_TOGETHER, Link
+from data.links import LINKS, Link
 
 MOST_LINKS = 3
 # Of the paths of two and three links: no training question has them, not even inside a longer path.
 HARD_SHARE, VALID_SHARE = 0.2, 0.06
 TEST_KEYS, VALID_KEYS = 0.12, 0.06  # of the (path, kind, direction) of all other paths
+
+# Causes of one effect that cannot be chosen freely together: one fixes the other, or rules it out.
+# fmt: off
+NOT_TOGETHER = frozenset(frozenset(pair.split(" & ")) for pair in (
+    "acceleration time & acceleration distance",
+    "acceleration & hill height",
+    "acceleration time & hill height",
+    "acceleration distance & hill height",
+    "solution volume & dilution factor",
+    "stock volume & dilution factor",
+    "solution volume & water loss",
+    "stock concentration & salt purity",
+    "salt mass & stock concentration",
+    "salt mass & stock volume",
+    "salt mass & dilution factor",
+))
+# fmt: on
 
 
 @dataclass(frozen=True)

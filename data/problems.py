@@ -25,7 +25,6 @@ SMALLER = {
     "m": ("cm", 100),
     "A": ("mA", 1000),
     "V": ("mV", 1000),
-    "N": ("mN", 1000),
     "J": ("mJ", 1000),
     "W": ("mW", 1000),
     "L": ("mL", 1000),
@@ -34,15 +33,12 @@ SMALLER = {
     "g": ("mg", 1000),
     "km": ("m", 1000),
     "cm": ("mm", 10),
-    "mm": ("µm", 1000),
     "min": ("s", 60),
     "h": ("min", 60),
     "s": ("ms", 1000),
     "bar": ("mbar", 1000),
     "µF": ("nF", 1000),
     "mg": ("µg", 1000),
-    "Hz": ("mHz", 1000),
-    "Ω": ("mΩ", 1000),
     "mmol": ("µmol", 1000),
     "kPa": ("Pa", 1000),
     "kN": ("N", 1000),
@@ -278,7 +274,8 @@ def comparison(law: Law, scene: str, rng: random.Random) -> Problem | None:
     ]
     if not solved:
         return None
-    form, factor = rng.choice(solved), rng.choice(FACTORS)
+    form = rng.choice(solved)
+    factor = rng.choice([f for f in FACTORS if max(f, 1 / f) <= law.most_change])
     changed = rng.choice([name for name in form.names if name in varies])
     return Problem(
         kind="comparison",

@@ -5,19 +5,14 @@ that a question stays where it is whatever else the file holds: a share --held-o
 another for validation. With --eval-data FILE the test is that file.
 """
 
-import hashlib
 from pathlib import Path
 
 from data.load import load_examples, read_questions
+from data.paths import share_of
 from rubrics import Example
 from trainer.settings import Settings
 
 TESTS = ("test_known", "test_new", "test_hard")
-
-
-def place(question: str) -> float:
-    """A number from 0 to 1 that depends on the question alone."""
-    return int.from_bytes(hashlib.sha256(question.encode()).digest()[:4], "big") / 2**32
 
 
 def split(settings: Settings, verbose: bool = False) -> dict[str, list[Example]]:
@@ -26,12 +21,12 @@ def split(settings: Settings, verbose: bool = False) -> dict[str, list[Example]]
     if settings.eval_data:
         tested = load_examples(settings.eval_data)[0]
     else:
-        tested = [e for e in examples if place(e.question) < share]
+        tested = [e for e in examples if share_of(e.question) < share]
     questions = {e.question for e in tested}
     parts = {"train": [], "valid": [], "test": tested}
     for e in examples:
         if e.question not in questions:
-            parts["valid" if share <= place(e.question) < 2 * share else "train"].append(e)
+            parts["valid" if share <= share_of(e.question) < 2 * share else "train"].append(e)
     return parts
 
 

@@ -113,14 +113,20 @@ def test_values_that_a_scene_could_not_have_do_not_occur():
         v["initial volume"] != v["final volume"] for v in tuples(BY_NAME["Boyle's law"])
     )  # its volume changes
     for law, name, low, high in (
-        ("tidal range", "high water", 4, 15),
-        ("tidal range", "low water", 1, 3),
+        ("tidal range", "high tide level", 4, 20),
+        ("tidal range", "low tide level", 2, 8),
         ("geothermal gradient", "depth", 1, 5),
         ("river discharge", "flow speed", 2, 4),
-        ("impulse", "impulse", 4, 20),
+        ("impulse", "impulse", 4, 18),
         ("heat of solution", "heat of solution", 10, 30),
         ("molar mass", "molar mass", 40, 120),
-        ("vascular resistance", "pressure drop", 60, 130),
+        ("vascular resistance", "pressure drop", 70, 120),
+        ("vascular resistance", "blood flow", 4, 10),
+        ("vascular resistance", "vascular resistance", 8, 20),
+        ("Fick principle", "cardiac output", 4, 8),
+        ("magnification", "image length", 4, 30),
+        ("humidity", "absolute humidity", 5, 12),
+        ("Ohm's law", "voltage", 4, 60),
         ("Fick principle", "oxygen uptake", 150, 400),
     ):
         assert all(low <= v[name] <= high for v in tuples(BY_NAME[law])), (law, name)
@@ -148,14 +154,19 @@ def test_what_cannot_change_in_a_scene_is_not_compared():
         "map scale": "map scale",
         "Boyle's law": "initial pressure",
         "momentum": "mass",
+        "Newton's second law": "mass",
+        "torque": "lever arm",
     }
     for law in LAWS:
         assert set(law.varies) <= set(units_of(law)) and len(law.varies) != 1
-        seen = Counter()
+        seen, factors = Counter(), set()
         for seed in range(100):
             if p := comparison(law, law.scenes[0], random.Random(seed)):
                 seen.update((p.target, p.change[0]))
+                factors.add(p.change[1])
         assert fixed.get(law.name) not in seen
+        if law.name in ("ventilation", "Fick principle", "vascular resistance"):  # of a body
+            assert factors == {2, Fraction(1, 2)}
         if "+" not in law.relation and "−" not in law.relation:
             assert set(seen) == set(law.varies or units_of(law)), law.name
 

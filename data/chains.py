@@ -191,8 +191,6 @@ PAIRS = (
             "A polymerase copies a gene while the solution flows through a tube reactor.", hard=True),
     _chains("enzyme activity", "transcription", "incubation time as transcription time",
             "In one flask an enzyme splits a sugar and a polymerase copies a gene during the same time.", hard=True),
-    _chains("magnification", "conduction speed", "true length as axon length",
-            "A nerve fibre of a squid is measured on an enlarged photograph and then tested.", hard=True),
     _chains("flood volume", "sediment load", "discharge as river flow", "A muddy river pours into a basin.", hard=True),
     _chains("degree-day melt", "rain catch", "melt depth as rainfall",
             "The snow on a flat roof melts in spring and its water is collected in a barrel.", hard=True),

@@ -37,8 +37,7 @@ UNSEEN_SHARE = 0.8  # of the hard set: an unseen path; the others have an unseen
 STATES = (
     "soil drier than the optimum", "soil colder than the optimum", "soil already too acid",
     "well-aired soil", "nitrogen-rich litter", "nitrogen-poor soil", "phosphorus-poor soil",
-    "thin soil", "dim light", "uphill run", "plain water", "snow at its melting point",
-    "air warmer than the lake", "loose sediment on the bed", "easily broken bed rock",
+    "thin soil", "dim light", "uphill run", "plain water", "loose sediment on the bed", "easily broken bed rock",
     "fine bank material", "all salt dissolved", "not yet saturated", "water the only impurity",
     "dilute solution", "weak monoprotic acids", "oxide resists acid",
 )

@@ -72,7 +72,9 @@ def _law(
     values = {name.replace("_", " "): tuple(allowed) for name, allowed in values.items()}
     varying = tuple(varies.split(", ")) if varies else ()
     units = tuple(units.split(", "))
-    return Law(name, field, relation, units, scenes, source, new, varying, most_change, extra, values)
+    return Law(
+        name, field, relation, units, scenes, source, new, varying, most_change, extra, values
+    )
 
 
 # fmt: off
@@ -243,7 +245,7 @@ LAWS = (
          "A beetle is measured on an enlarged photograph.", "A seed is drawn from a microscope image.",
          "A worm is shown in a textbook.", "A beetle is measured on a microscope image.",
          source="definition of magnification, as cm of image for each mm", varies="image length, image scale",
-         extra="room temperature", image_length=range(4, 31), true_length=range(2, 16)),
+         extra="room temperature", image_length=range(4, 31)),
     _law("biology", "population density", "population = population density × habitat area", "animals, animals/km², km²",
          "Deer live in a forest reserve.", "Hares are counted on an island.",
          "Badgers share a valley.", "Hares live in a valley.",

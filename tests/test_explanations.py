@@ -19,8 +19,9 @@ from data.explanations import (
     solution,
 )
 from data.generate import ORDERS
+from data.laws import FIELDS
 from data.links import LINKS
-from data.paths import Path
+from data.paths import Path, twin_links
 from data.questions import exposures, questions
 from rubrics import grade, has_answer, is_right, parse_rubric, satisfied
 
@@ -123,6 +124,40 @@ OPTIONS = (
 def test_each_kind_by_hand(problem, text, expected):
     assert question(problem, ("scene", "facts", "ask"), 0, 0) == text
     assert solution(problem) == expected
+
+
+def test_states_are_parts_of_conditions_that_two_causes_can_have():
+    pairs = [pair for field in FIELDS for pair in twin_links(field)]
+    parts = {part for pair in pairs for link in pair for part in link.condition.split(", ")}
+    assert set(explanations.STATES) <= parts
+    names = {link.name: link for link in LINKS}
+    causes = ("soil nitrate > grass growth", "soil temperature > grass growth")
+    problem = explanations.Explanation(
+        "two causes", tuple(Path((names[name],)) for name in causes), (1, 1)
+    )
+    assert question(problem, ("scene", "facts", "ask"), 0, 0).startswith(
+        "Given: nitrogen-poor soil; soil colder than the optimum; all else as before. "
+    )
+
+
+def test_given_leaves_out_what_another_condition_says_and_what_it_denies():
+    names = {link.name: link for link in LINKS}
+    for links, given in (
+        (
+            ("activation energy > reaction rate",),
+            "same reactants and temperature, catalyst may differ",
+        ),
+        (
+            (
+                "salt concentration > freezing-point depression",
+                "freezing-point depression > freezing point",
+            ),
+            "same solvent and salt; all else as before",
+        ),
+    ):
+        problem = explanations.Explanation("held", (Path(tuple(map(names.get, links))),), (0,))
+        said = question(problem, ("scene", "facts", "ask"), 0, 0)
+        assert said.startswith(f"Given: {given}. The ")
 
 
 def walk(p):

@@ -117,8 +117,6 @@ PAIRS = (
     _chains("power", "kinetic energy", "energy used as kinetic energy",
             "An ideal motor that loses no energy sets a sled at rest in motion on smooth ice.", hard=True),
     _chains("Ohm's law", "joule heating", "current", "A heating wire is connected to a supply.", hard=True),
-    _chains("electric power", "joule heating", "electric power as heating power",
-            "A heating coil is connected to a battery and all the electric energy turns into heat.", hard=True),
     _chains("molar mass", "heat of solution", "amount as dissolved amount",
             "A pure salt is weighed and then cools the water in which it dissolves.", hard=True),
     _chains("molar concentration", "molar volume", "amount",

@@ -37,9 +37,9 @@ UNSEEN_SHARE = 0.8  # of the hard set: an unseen path; the others have an unseen
 STATES = (
     "soil drier than the optimum", "soil colder than the optimum", "soil already too acid",
     "well-aired soil", "nitrogen-rich litter", "nitrogen-poor soil", "phosphorus-poor soil",
-    "thin soil", "dim light", "uphill run", "plain water", "loose sediment on the bed", "easily broken bed rock",
-    "fine bank material", "all salt dissolved", "not yet saturated", "water the only impurity",
-    "dilute solution", "weak monoprotic acids", "oxide resists acid",
+    "thin soil", "dim light", "uphill run", "plain water", "loose sediment on the bed",
+    "easily broken bed rock", "fine bank material", "all salt dissolved", "not yet saturated",
+    "water the only impurity", "dilute solution", "weak monoprotic acids", "oxide resists acid",
 )
 # Causes whose effect turns round where their condition does not hold: no other link's options.
 UNSAFE = (

@@ -72,9 +72,8 @@ def _law(
     values = {name.replace("_", " "): tuple(allowed) for name, allowed in values.items()}
     varying = tuple(varies.split(", ")) if varies else ()
     units = tuple(units.split(", "))
-    return Law(
-        name, field, relation, units, scenes, source, new, varying, most_change, extra, values
-    )
+    about = (name, field, relation, units, scenes, source, new, varying, most_change, extra)
+    return Law(*about, values)
 
 
 # fmt: off

@@ -340,8 +340,8 @@ def draw(
     The field is drawn first, so that each has the same share of the questions. With `held_out`, the
     scene (for two-step problems: the pair of laws) is one that only the hard test set has.
     """
+    field = rng.choice(FIELDS)
     while True:
-        field = rng.choice(FIELDS)
         if kind == "two-step":
             problem = _draw_two_step(field, new, split, rng, held_out)
         else:

@@ -117,7 +117,7 @@ _ENDS = re.compile(rf"\b({'|'.join(_OPPOSITE)})$")
 def turned(line: str) -> str:
     """The line with its effect turned round; for an effect that stays with its cause, the cause.
 
-    It takes "X, so Y" and "Y when X" as the data writes them; another line stays as it is.
+    It takes "X, so Y", as the data writes it, and "Y when X"; another line stays as it is.
     """
     if not claims_of(line):
         return line

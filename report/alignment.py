@@ -13,7 +13,7 @@ from step import write_rubrics
 _CHECKS = (  # what an unchecked criterion says, and the check that a solution must then pass
     (rf"(?:{'|'.join(VERBS)})(.* = .*)", r"states \1"),
     (r"says what the (.*) does", r"shows \1"),
-    (r"gives the answer in (.*)", r"unit \1"),
+    (r"gives the answer (?:in )?(.*)", r"unit \1"),
     (r"does not divide (.*) by (.*)", r"avoids \1 ÷ \2"),
     (r"does not multiply (.*) by (.*)", r"avoids \1 × \2"),
     (r"does not add (.*) to (.*)", r"avoids \2 + \1"),

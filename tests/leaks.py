@@ -66,7 +66,7 @@ OPTION = re.compile(
 )
 MORE = (
     r"differ only in the (?P<q>[^.?]+?), which is (?P<d>\w+) in [AB]\.",
-    r"for [^.?]+? [AB] the (?P<q>[^.?;]+?) is (?P<d>greater|lower) than for ",
+    r"or [^.?]+? [AB] the (?P<q>[^.?;]+?) is (?P<d>greater|lower) than for ",
     r", A and B, alike otherwise, [AB] is the one with the (?P<d>greater|lower) (?P<q>[^.?]+?)\.",
 )
 MOST = r"which has the greater ([^.?]+?), and|in which is the ([^.?]+?) greater|which of them has the greater ([^.?]+?)\."

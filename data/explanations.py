@@ -45,7 +45,7 @@ STATES = (
 UNSAFE = (
     "planet radius", "soil temperature", "soil moisture", "soil acidity", "soil depth",
     "hill steepness", "channel width", "water temperature", "water mass", "salt concentration",
-    "reaction rate", "acid concentration",
+    "reaction rate", "acid concentration", "drink volume",
 )
 # fmt: on
 NAMES = ("A", "B")  # the two things of "more"

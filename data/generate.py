@@ -174,6 +174,11 @@ def rubric(problem: Problem, rng: random.Random) -> Rubric:
     return Rubric(tuple(criteria))
 
 
+def _in(unit: str) -> str:
+    """ "in N", or "per h": nobody says "in per h"."""
+    return unit if unit.startswith("per ") else f"in {unit}"
+
+
 def _important_criteria(p: Problem, rng: random.Random) -> list[Criterion]:
     """The criteria, besides the relations, that every rubric for this problem has."""
     if p.kind == "missing":
@@ -186,8 +191,8 @@ def _important_criteria(p: Problem, rng: random.Random) -> list[Criterion]:
         criteria = [Criterion("Unit", "Important: says by what factor it changes", 3, "unit times")]
     else:
         unit = answer_unit(p)
-        wanted = unit if unit.startswith("per ") else f"in {unit}"
-        criteria = [Criterion("Unit", f"Important: gives the answer {wanted}", 3, f"unit {unit}")]
+        text = f"Important: gives the answer {_in(unit)}"
+        criteria = [Criterion("Unit", text, 3, f"unit {unit}")]
     if p.converted == p.target:
         text = f"Important: converts the {p.target} to {answer_unit(p)}"
         check = f"shows = {p.stated(p.target)}"
@@ -201,7 +206,7 @@ def _important_criteria(p: Problem, rng: random.Random) -> list[Criterion]:
         criteria.append(Criterion("Extra", text, rng.choice((-1, -2)), f"avoids {p.extra}"))
     if p.kind == "two-step":
         link = p.forms[0].target
-        text = f"Important: finds the {link} in {p.units[link]} first"
+        text = f"Important: finds the {link} {_in(p.units[link])} first"
         criteria.append(Criterion("Order", text, 2, f"shows = {p.measure(link)}"))
     return criteria
 

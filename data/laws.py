@@ -70,8 +70,7 @@ def _law(
 ) -> Law:
     """A row of the table; `units` and `varies` are one string, `values` have "_" for a space."""
     values = {name.replace("_", " "): tuple(allowed) for name, allowed in values.items()}
-    varying = tuple(varies.split(", ")) if varies else ()
-    units = tuple(units.split(", "))
+    units, varying = tuple(units.split(", ")), tuple(varies.split(", ")) if varies else ()
     about = (name, field, relation, units, scenes, source, new, varying, most_change, extra)
     return Law(*about, values)
 

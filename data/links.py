@@ -282,7 +282,7 @@ LINKS = (
     _link("biology", "runner", "carbon dioxide production", "+", "breathing rate", "healthy lungs",
           "carbon dioxide sensed in the blood"),
     _link("biology", "runner", "oxygen use", "+", "heart rate",
-          "same stroke volume and oxygen taken from each litre", "Fick principle", new=True),
+          "same stroke volume and oxygen taken per litre of blood", "Fick principle", new=True),
     _link("biology", "runner", "glucose use", "-", "glycogen store", "no food, same running time and first store",
           "glycogen is broken down to glucose"),
     _link("biology", "runner", "heat production", "+", "sweat rate", "same weather and clothing",

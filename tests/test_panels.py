@@ -30,8 +30,11 @@ def test_no_reference_criterion_is_wrong_and_a_relation_turned_round_is(finished
         for e, r in zip(examples, noisy)
         if r != e.rubric
     )
-    unit = Criterion("", "Important: gives the answer in xyz", 3)
-    assert all(alignment.is_wrong(unit, e.solution) for e in examples)
+    for unit in ("in xyz", "per xyz"):
+        said = Criterion("", f"Important: gives the answer {unit}", 3)
+        assert all(alignment.is_wrong(said, e.solution) for e in examples)
+    said = Criterion("", "Important: gives the answer per h", 3)
+    assert not alignment.is_wrong(said, "Answer: 4 per h")
     assert not alignment.is_wrong(Criterion("", "Optional: is polite", 1), "Answer: 1 N")
 
 

@@ -178,6 +178,13 @@ def test_each_law_has_three_phrasings_and_others_held_out():
         assert len(seen) >= 3 and len(unseen) >= 3 and not seen & unseen
 
 
+def test_a_rubric_names_the_unit_as_people_say_it(many):
+    said = [c.description for _, e in many for c in e.rubric.criteria]
+    assert "Important: gives the answer per h" in said
+    assert "Important: gives the answer in N" in said
+    assert not any("in per " in text for text in said)
+
+
 def test_comparisons_by_plugging_in_numbers():
     """Solve f(..., x × target, ...) = f(...) for x by bisection, with f the relation as the table
     writes it."""

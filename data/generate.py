@@ -115,6 +115,8 @@ def solution(problem: Problem) -> str:
         lines = []
         if p.converted in p.given:
             lines.append(f"{p.converted} = {p.stated(p.converted)} = {p.measure(p.converted)}")
+        if p.kind == "two-step":  # what is asked for comes first: it says what else is needed
+            lines.append(p.forms[-1].relation)
         for form in p.forms:
             sides = [form.relation, form.expression(p.measure), *form.steps(p.values)]
             lines.append(" = ".join([*sides, p.measure(form.target)]))
@@ -162,7 +164,7 @@ def rubric(problem: Problem, rng: random.Random) -> Rubric:
     """
     p = problem
     keys = []
-    for form in p.forms:
+    for form in reversed(p.forms):  # what is asked for comes first
         text = f"Essential: {rng.choice(VERBS)}{form.relation}"
         keys.append(Criterion("Relation", text, rng.choice((4, 5)), f"states {form.relation}"))
     always = [*keys, *_important_criteria(p, rng)]

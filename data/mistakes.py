@@ -55,10 +55,8 @@ def mistaken(problem: Problem, step: int) -> Problem | None:
 
 def _key_of_step(problem: Problem, step: int) -> str:
     """The law of a step, worked from the right relation, and its numbers."""
-    law, form = BY_NAME[problem.keys[step].partition(":")[0]], problem.forms[step]
-    link = problem.forms[step - 1].target  # its name in the first law stands in this step too
-    names = (form.target, *form.names)
-    values = {name: problem.values[name if name in names else link] for name in names_of(law)}
+    law = BY_NAME[problem.keys[step].partition(":")[0]]
+    values = {name: problem.values[name] for name in names_of(law)}
     return key_of(law, values)
 
 

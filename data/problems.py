@@ -297,26 +297,16 @@ def two_step(
 ) -> Problem:
     """A two-step problem: `first` solved for the link, then `second` solved for the chain's target.
 
-    `values` holds the values of the first and of the second law. The link has its name from `first`
-    in both steps.
+    `values` holds the values of the first and of the second law. The link has its name from
+    `second` in both steps.
     """
-    name_in_problem = {name: name for name in names_of(second)} | {chain.as_: chain.link}
-    form = forms(second.relation)[chain.target]
     steps = (
-        forms(first.relation)[chain.link],
-        replace(
-            form,
-            over=tuple((name_in_problem[name], power) for name, power in form.over),
-            under=tuple((name_in_problem[name], power) for name, power in form.under),
-            signs=tuple((sign, name_in_problem[name]) for sign, name in form.signs),
-        ),
+        replace(forms(first.relation)[chain.link], target=chain.as_),
+        forms(second.relation)[chain.target],
     )
     given = list(steps[0].names)
-    given += [name for name in steps[1].names if name != chain.link and name not in given]
+    given += [name for name in steps[1].names if name != chain.as_ and name not in given]
     rng.shuffle(given)
-    # Where the laws share a quantity, the first law's unit and value count.
-    units = {name_in_problem[name]: unit for name, unit in units_of(second).items()}
-    joined = {name_in_problem[name]: value for name, value in values[1].items()}
     return Problem(
         kind="two-step",
         law=chain.name,
@@ -324,8 +314,8 @@ def two_step(
         new=first.new or second.new,
         scene=chain.scene,
         forms=steps,
-        values=joined | values[0],
-        units=units | units_of(first),
+        values=values[0] | values[1],
+        units=units_of(first) | units_of(second),
         given=tuple(given),
         keys=(key_of(first, values[0]), key_of(second, values[1])),
     )

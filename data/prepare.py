@@ -87,7 +87,7 @@ def prepare(
         "stage2": draw("stage2", stage2_questions, "train", 0.8, taken=seen),
         "test_known": draw("test_known", test_questions, "test", 0),
         "test_new": draw("test_new", test_questions, "test", 1),
-        "test_hard": draw("test_hard", 2 * test_questions, "test", 0.5, hard=True),
+        "test_hard": draw("test_hard", 5 * test_questions // 2, "test", 0.5, hard=True),
     }
     tested = set()
     for name in ("test_known", "test_new", "test_hard"):

@@ -14,7 +14,7 @@ from data.problems import Problem, draw
 from rubrics import Example
 
 KINDS = ("one-step", "conversion", "comparison", "two-step", "extra", "missing")
-KIND_SHARES = (0.4, 0.15, 0.18, 0.19, 0.04, 0.04)
+KIND_SHARES = (0.36, 0.14, 0.17, 0.25, 0.04, 0.04)
 HARD_KIND_SHARES = (0.08, 0.03, 0.05, 0.8, 0.02, 0.02)  # most test unseen combinations
 
 # Stage 0 sees right and wrong solutions about each new law. A share of the new laws is understood:

@@ -31,9 +31,10 @@ def corrupted_solution(solution: str, rng: random.Random) -> str:
         wrong[0] = lines[0].translate(_INVERSE)
         wrong[factor_lines[0]] = _with_wrong_work(lines[factor_lines[0]])
     else:
-        steps = [i for i, line in enumerate(lines) if _with_wrong_work(line) != line]
-        for i in rng.sample(steps, min(1, len(steps))):
-            wrong[i] = _with_wrong_work(lines[i])
+        steps = [line.split(" = ")[0] for line in lines if _with_wrong_work(line) != line]
+        for step in rng.sample(sorted(set(steps)), min(1, len(steps))):
+            # A relation may stand on two lines, which must agree.
+            wrong = [_with_wrong_work(x) if x.split(" = ")[0] == step else x for x in lines]
     if wrong == lines:
         raise ValueError(
             "solution: expected a line with a relation, such as 'a = b × c = 12', "

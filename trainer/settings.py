@@ -68,7 +68,7 @@ class Settings:
     vocab_size: int = setting(1536, "data", "tokens, special ones included")
 
     dtype: str = setting("float32", "base", "of training; sampling and loss: float32", DTYPES)
-    max_seq_len: int = setting(304, "base", "most tokens of prompt and completion together")
+    max_seq_len: int = setting(336, "base", "most tokens of prompt and completion together")
     n_layer: int = setting(4, "base", "blocks")
     n_head: int = setting(4, "base", "query heads")
     n_kv_head: int = setting(2, "base", "key and value heads")
@@ -85,7 +85,7 @@ class Settings:
     stage1_steps: int = setting(130, "stage1", "steps of stage I")
     batch: int = setting(64, "stage1", "completions in a step")
     lr: float = setting(0.001, "stage1", "peak learning rate")
-    max_new_tokens: int = setting(112, "stage1", "a completion is truncated at this length")
+    max_new_tokens: int = setting(128, "stage1", "a completion is truncated at this length")
     temperature: float = setting(1.0, "stage1", "of sampling and of the loss")
     beta: float = setting(0.0, "stage1", "0: forward KL, 1: reverse KL, between: generalised JSD")
     top_k_loss: int = setting(0, "stage1", "the teacher's likeliest k tokens alone; 0: all")

@@ -102,8 +102,13 @@ def claims(text: str) -> set[Claim]:
 
 
 def claims_too(text: str, wanted: str) -> bool:
-    """Whether a text claims all that the statement `wanted` does."""
-    return claims_of(wanted) <= claims(text)
+    """Whether a text claims all that the statement `wanted` does, and nowhere the contrary."""
+    found = claims(text)
+    for x, y, sign in claims_of(wanted):
+        others = {other for a, b, other in found if (a, b) == (x, y)}
+        if sign not in others or (sign != HELD and others - {sign, HELD}):
+            return False
+    return True
 
 
 _OPPOSITE = {

@@ -275,6 +275,7 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
         return
     examples = with_needs(examples, {"a rubric": "stage I"}, out, settings)
     examples = examples[: settings.stage1_limit or None]
+    examples = corrupt(examples, "noisy", settings.stage1_noisy, settings.seed)
     form = form_of([e.rubric for e in examples])
     check_lengths(lengths_of_run("stage1", out, settings), settings, out, "stage1")
     stage = Stage(

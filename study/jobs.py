@@ -13,26 +13,40 @@ import torch
 from base import run_data, train_base
 from data.load import load_examples, read_tests
 from data.reading import write_json
-from data.tokenizer import Tokenizer, encode, read_tokenizer
-from evaluate import answer_all, judge_rubrics
+from data.split import TESTS
+from data.tokenizer import Tokenizer, read_tokenizer
+from evaluate import answer_all, group_of, judge_rubrics
 from model import GPT
 from rcsd import METHODS, run_stage1, run_stage2
-from rubrics import Example, Rubric, is_right, prompt
-from step import sample_completions, validate, write_rubrics
+from report.pass_at import count_kinds, sample_answers
+from rubrics import Example, Rubric, is_right
+from step import validate, write_rubrics
+from study import criteria  # noqa: F401 (its methods)
+from study.read import GROUPS, KEY_GROUPS, PREPARED, SAMPLED_GROUPS, SAMPLES, is_grid
 from trainer.checkpoints import load, load_model
 from trainer.command_line import link_run
 from trainer.loop import read_log
 from trainer.processes import device_of
 from trainer.settings import Settings
 
-SETS = ("known", "new", "hard")
 TESTED_LAST = "teacher-solution"  # the last line of a seed: its data and models are ready
+SAMPLED_QUESTIONS = 50  # of each group
 
 
 # ------------------------------------------------------------------------------------------- a test
 def test_questions(folder: Path) -> dict[str, list[Example]]:
-    """The questions of each test set."""
-    return {name: read_tests(folder / "data" / f"test_{name}.jsonl") for name in SETS}
+    """The test questions of each group.
+
+    Raises ValueError if a group has none.
+    """
+    groups = {name: [] for name in GROUPS}
+    for test_set in TESTS:
+        for e in read_tests(folder / "data" / f"{test_set}.jsonl"):
+            groups[group_of(e).partition(",")[0]].append(e)  # unseen ones: known and new together
+    for name, examples in groups.items():
+        if not examples:
+            raise ValueError(f"{folder / 'data'}: expected test questions of the group {name}")
+    return groups
 
 
 def measure(
@@ -43,7 +57,7 @@ def measure(
     rubrics: dict[str, Rubric] | None = None,
     solutions: bool = False,
 ) -> dict:
-    """Test a model on greedy answers: {"correct", "score", "length", "answers"}, each by test set.
+    """Test a model on greedy answers: {"correct", "score", "length", "answers"}, each by group.
 
     "correct" has a 1 or 0 for each question, "score" the mean rubric score (0 to 1), "length" the
     mean number of tokens, "answers" the texts. The model also sees `rubrics`, by question id, or
@@ -60,7 +74,7 @@ def measure(
 
 
 def answers_path(seed_folder: Path, run: str) -> Path:
-    """The file with a run's answers to the test questions, {test set: texts}."""
+    """The file with a run's answers to the test questions, {group: texts}."""
     return seed_folder / "answers" / f"{run}.json"
 
 
@@ -69,56 +83,49 @@ def key_share(
 ) -> tuple[dict[str, Rubric], dict[str, float]]:
     """The rubrics that a model writes for the test questions, and how good they are.
 
-    Rubrics by question id; "key_known" and "key_new" are shares of rubrics with exactly the right
-    key criteria.
+    Rubrics by question id; for each of KEY_GROUPS the share of rubrics with exactly the right key
+    criteria.
     """
     rubrics, shares = {}, {}
     for name, examples in sets.items():
         written = write_rubrics(model, tokenizer, examples, settings)
         groups, usable = judge_rubrics(written, examples)
         rubrics |= usable
-        if name != "hard" and groups[f"{name} laws"]["key"] is not None:
-            shares[f"key_{name}"] = groups[f"{name} laws"]["key"]
+        if name in KEY_GROUPS:
+            shares[name] = groups[name]["key"]
     return rubrics, shares
 
 
-def explore(
-    folder: Path,
-    base: GPT,
-    tokenizer: Tokenizer,
-    settings: Settings,
-    samples: int = 8,
-    count: int = 200,
-) -> dict[str, float]:
-    """What GRPO starts from: how often the sampled base is right on training questions.
+def sample(
+    model: GPT, tokenizer: Tokenizer, sets: dict[str, list[Example]], settings: Settings
+) -> dict[str, dict[str, str]]:
+    """What SAMPLES answers to the first questions about what is new have in common, by group.
 
-    Shares of `count` questions about new laws that are right at least "once" in `samples` samples
-    or "always", and the "mean" share of right samples.
+    {"right", "distinct"}: a digit for each question, the number of right and of different answers.
     """
-    examples = load_examples(folder / "data" / "stage2.jsonl")[0]
-    examples = [e for e in examples if e.meta["new"]][:count]
-    prompts = [encode(tokenizer, prompt(e.question)) for e in examples]
-    right = [0] * len(examples)  # right samples of each question
-    for k in range(samples):
-        completions = sample_completions(base, prompts, tokenizer, settings, "explore", k)
-        for i, completion in enumerate(completions):
-            text = tokenizer.decode_completion(completion.ids)
-            right[i] += not completion.truncated and is_right(examples[i], text)
-    return {
-        "once": sum(r > 0 for r in right) / len(right),
-        "always": sum(r == samples for r in right) / len(right),
-        "mean": sum(right) / len(right) / samples,
-    }
+    found = {}
+    for name in SAMPLED_GROUPS:
+        examples, right, distinct = sets[name][:SAMPLED_QUESTIONS], "", ""
+        for e, texts in zip(
+            examples, sample_answers(model, tokenizer, examples, SAMPLES, settings)
+        ):
+            right += str(sum(is_right(e, text) for text in texts))
+            distinct += str(len(count_kinds(e, texts)))
+        found[name] = {"right": right, "distinct": distinct}
+    return found
 
 
 # ----------------------------------------------------------------------------------------- the jobs
-def prepare_seed(folder: Path, settings: Settings) -> list[dict]:
+def prepare_seed(folder: Path, settings: Settings, is_tested: bool, is_sampled: bool) -> list[dict]:
     """Make data, base model and rubric writer of a seed, and test base and teachers.
 
-    Returns a line for the base and for each teacher, without seed and machine.
+    Returns a line for the base and for each teacher, without seed and machine; one line of no
+    results for a seed that only tunes.
     """
     for stage in (run_data, train_base, run_stage1):
         stage(folder, settings, True)
+    if not is_tested:
+        return [{"run": PREPARED}]
     device, tokenizer, sets = device_of(settings), read_tokenizer(folder), test_questions(folder)
     base = load_model(folder / "base.pt", device)
     writer = load_model(folder / "stage1.pt", device)
@@ -130,8 +137,9 @@ def prepare_seed(folder: Path, settings: Settings) -> list[dict]:
         **measure(base, tokenizer, sets, settings),
         **valid,
         "valid": sum(valid.values()) / len(valid),
-        "explored": explore(folder, base, tokenizer, settings),
     }
+    if is_sampled:
+        base_line["sampled"] = sample(base, tokenizer, sets, settings)
     with_reference = measure(base, tokenizer, sets, settings, reference)
     with_learned = measure(base, tokenizer, sets, settings, learned)
     with_solution = measure(base, tokenizer, sets, settings, solutions=True)
@@ -148,23 +156,26 @@ def average(log: list[dict], key: str) -> float | None:
     return sum(row[key] for row in log) / len(log) if key in log[0] else None
 
 
-def train_run(seed_folder: Path, name: str, settings: Settings, preset: Settings) -> list[dict]:
+def train_run(
+    seed_folder: Path, name: str, settings: Settings, preset: Settings, is_sampled: bool
+) -> list[dict]:
     """Train one run from the base model of a seed and test it; returns its line.
 
-    A run that limits the rubrics of stage I has a stage I of its own, which takes the settings of
-    its seed, `preset`, and that limit. `settings` are those of stage II.
+    A run of the grid of learning rates is only validated. A run with fewer or noisy rubrics for
+    stage I has a stage I of its own, which takes the settings of its seed, `preset`, and these.
+    `settings` are those of stage II.
     """
     folder = seed_folder / "runs" / name
     folder.mkdir(parents=True, exist_ok=True)
-    own_writer = settings.stage1_limit > 0
+    own_writer = settings.stage1_limit > 0 or settings.stage1_noisy > 0
     shared = ("data", "base.pt") if own_writer else ("data", "base.pt", "rubrics.jsonl")
     link_run(seed_folder, folder, shared)
-    tokenizer, sets, extra = read_tokenizer(folder), test_questions(folder), {}
-    device = device_of(settings)
+    tokenizer, device, tested = read_tokenizer(folder), device_of(settings), {}
     if own_writer:
-        run_stage1(folder, replace(preset, stage1_limit=settings.stage1_limit), True)
+        own = dict(stage1_limit=settings.stage1_limit, stage1_noisy=settings.stage1_noisy)
+        run_stage1(folder, replace(preset, **own), True)
         writer = load_model(folder / "stage1.pt", device)
-        _, extra["stage1"] = key_share(writer, tokenizer, sets, settings)
+        _, tested["stage1"] = key_share(writer, tokenizer, test_questions(folder), settings)
     run_stage2(folder, settings, True)
     log = read_log(folder / "stage2.jsonl")
     sampled, curve = 0, []
@@ -173,11 +184,14 @@ def train_run(seed_folder: Path, name: str, settings: Settings, preset: Settings
         if "valid_new" in row:
             curve.append([row["step"] + 1, sampled, row["valid_known"], row["valid_new"]])
     samples_completions = METHODS[settings.method].on_policy
-    student = load_model(folder / "stage2.pt", device)
+    if not is_grid(name):
+        student, sets = load_model(folder / "stage2.pt", device), test_questions(folder)
+        tested |= measure(student, tokenizer, sets, settings)
+        if is_sampled:
+            tested["sampled"] = sample(student, tokenizer, sets, settings)
     line = {
         "run": name,
-        **measure(student, tokenizer, sets, settings),
-        **extra,
+        **tested,
         "curve": curve,
         "kept": load(folder / "stage2.pt")["kept"],
         "steps": len(log),
@@ -204,6 +218,10 @@ class Job:
     """None: the job must wait for its seed or its learning rate."""
     facts: dict
     """What its lines say beside its results."""
+    is_sampled: bool = False
+    """Its model, of name "seed" the base, is also sampled."""
+    is_tested: bool = True
+    """False for a seed that only tunes."""
 
 
 def work(folder: Path, job: Job, preset: dict, threads: int) -> list[dict]:
@@ -217,10 +235,13 @@ def work(folder: Path, job: Job, preset: dict, threads: int) -> list[dict]:
     with open(folder / f"{job.name}.log", "a", encoding="utf-8") as log:
         with redirect_stderr(log), redirect_stdout(log):
             if job.name == "seed":
-                lines = prepare_seed(folder, made)
+                lines = prepare_seed(folder, made, job.is_tested, job.is_sampled)
             else:
-                lines = train_run(folder, job.name, Settings(**job.settings), made)
+                settings = Settings(**job.settings)
+                lines = train_run(folder, job.name, settings, made, job.is_sampled)
     for line in lines:  # a line has the name of the file, which regrade.py reads
+        if "answers" not in line:
+            continue
         path = answers_path(folder, line["run"])
         path.parent.mkdir(exist_ok=True)
         write_json(path, line["answers"])

@@ -20,7 +20,14 @@ from data.reading import (
     read_text,
 )
 
-SETS = ("new", "hard", "known")  # test sets
+GROUPS = (  # of the test questions
+    *("new laws", "new links", "unseen two-step", "unseen chain", "unseen phrasing"),
+    *("known laws", "known links"),
+)
+KEY_GROUPS = ("new laws", "new links", "known laws", "known links")  # rubric writers are judged on
+SAMPLED_GROUPS = ("new laws", "new links")  # students are sampled on
+PREPARED = "prepared"  # the run of a seed that only tunes: a line without results
+SAMPLES = 8  # answers to each question there
 Runs = dict[str, dict[int, dict]]  # lines by run and seed
 
 
@@ -30,11 +37,11 @@ def are_answers(value) -> bool:
     return is_name(value) and set(value) <= set("01")
 
 
-def of_each_set(is_right: Callable[[object], bool]) -> Callable[[object], bool]:
-    """A check that a value has something right for each test set."""
+def of_each(is_right: Callable[[object], bool], groups: tuple = GROUPS) -> Callable:
+    """A check that a value has something right for each group."""
 
     def check(value) -> bool:
-        return is_dict(value) and all(is_right(value.get(name)) for name in SETS)
+        return is_dict(value) and all(is_right(value.get(name)) for name in groups)
 
     return check
 
@@ -59,16 +66,24 @@ def is_number_or_missing(value) -> bool:
     return value is None or is_number(value)
 
 
-def is_explored(value) -> bool:
-    """Whether a value is what study.sweep.explore returns, or None."""
-    return value is None or each(is_share, ("once", "always", "mean"))(value)
+def are_counts(value) -> bool:
+    """Whether a value has right and different answers of each question, digits up to SAMPLES."""
+    if not is_dict(value):
+        return False
+    texts = value.get("right"), value.get("distinct")
+    digits = [set("012345678"), set("12345678")]
+    fine = all(is_name(text) and set(text) <= allowed for text, allowed in zip(texts, digits))
+    return fine and len(texts[0]) == len(texts[1])
+
+
+def is_sampled(value) -> bool:
+    """Whether a value is what study.jobs.sample returns, or None."""
+    return value is None or of_each(are_counts, SAMPLED_GROUPS)(value)
 
 
 def is_stage1(value) -> bool:
     """Whether a value has the shares of right key criteria, or is None."""
-    if value is None:
-        return True
-    return is_dict(value) and is_share(value.get("key_new")) and is_share(value.get("key_known"))
+    return value is None or of_each(is_share, KEY_GROUPS)(value)
 
 
 SHARE: Check = (is_share, "a number from 0 to 1")
@@ -82,16 +97,14 @@ EVERY_LINE: dict[str, Check] = {
 }
 GRID: dict[str, Check] = {"lr": (is_number, "a learning rate"), "valid": SHARE}
 TESTED: dict[str, Check] = {  # fields of every line but those of the grid of learning rates
-    "correct": (
-        of_each_set(are_answers),
-        "known, new and hard, each with a 0 or 1 for every question",
-    ),
-    "score": (of_each_set(is_share), "known, new and hard, each with a score from 0 to 1"),
-    "length": (of_each_set(is_number), "known, new and hard, each with a number of tokens"),
-    "curve": (is_curve, "a list of [step, tokens, accuracy on known laws, on new laws]"),
+    "correct": (of_each(are_answers), "for each group a 0 or 1 for every question"),
+    "score": (of_each(is_share), "for each group a score from 0 to 1"),
+    "length": (of_each(is_number), "for each group a number of tokens"),
+    "curve": (is_curve, "a list of [step, tokens, accuracy on what is known, on what is new]"),
+    "valid_known": (is_share_or_missing, "a number from 0 to 1"),
     "valid_new": (is_share_or_missing, "a number from 0 to 1"),
-    "explored": (is_explored, "once, always and mean, numbers from 0 to 1"),
-    "stage1": (is_stage1, "key_new and key_known, numbers from 0 to 1"),
+    "sampled": (is_sampled, "right and distinct, a digit for every question, for each group"),
+    "stage1": (is_stage1, "a number from 0 to 1 for each group"),
 }
 TRAINED: dict[str, Check] = {  # fields of every line with steps
     **GRID,
@@ -109,11 +122,18 @@ def is_grid(name: str) -> bool:
     return name.startswith("lr-")
 
 
+def grid_name(method: str, rate: float) -> str:
+    """The name of the run that tries a learning rate for a method."""
+    return f"lr-{method}-{rate:g}"
+
+
 def parse_line(line: str, place: str) -> dict:
     """One line of the file, checked. Raises ValueError, with the place and what was expected."""
     row = parse(line, place)
     check_fields(row, {}, place)
-    if is_grid(str(row.get("run"))):
+    if row.get("run") == PREPARED:
+        fields = {}
+    elif is_grid(str(row.get("run"))):
         fields = GRID
     elif row.get("steps"):
         fields = TRAINED
@@ -130,17 +150,17 @@ def read_runs(path: Path) -> Runs:
     write.
     """
     lines = read_text(path).splitlines()
-    runs, sizes = {}, {}  # sizes: questions in a test set, by seed and set
+    runs, sizes = {}, {}  # sizes: questions in a group, by seed and group
     for i, line in enumerate(lines, 1):
         place = f"{path}:{i}"
         row = parse_line(line, place)
         name, seed = row["run"], row["seed"]
-        for test_set in () if is_grid(name) else SETS:
-            count = len(row["correct"][test_set])
-            first = sizes.setdefault((seed, test_set), count)
+        for group in () if name == PREPARED or is_grid(name) else GROUPS:
+            count = len(row["correct"][group])
+            first = sizes.setdefault((seed, group), count)
             if count != first:
                 raise ValueError(
-                    f"{place}: correct: expected {first} answers in {test_set}, as in the first "
+                    f"{place}: correct: expected {first} answers in {group}, as in the first "
                     f"line of seed {seed}, got {count}"
                 )
         runs.setdefault(name, {})[seed] = row

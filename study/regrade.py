@@ -29,7 +29,7 @@ def regrade(out: Path) -> tuple[int, int]:
     lines = [line for by_seed in read_runs(path).values() for line in by_seed.values()]
     sets, graded = {}, 0
     for line in lines:
-        if "answers" not in line:
+        if "answers" not in line:  # a run that tunes has none
             continue
         seed_folder = out / f"seed{line['seed']}"
         if seed_folder not in sets:

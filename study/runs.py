@@ -8,7 +8,14 @@ trained once.
 
 from dataclasses import dataclass, field
 
-WIDE, MAIN = (0, 1, 2), (0, 1, 2, 3, 4)  # seeds of wide tables and of the main one
+MAIN, WIDE, TWO, ONE = (0, 1, 2, 3, 4), (0, 1, 2), (0, 1), (0,)  # seeds
+RATE_OF = {  # methods without a grid of their own: whose learning rate they take
+    "grpo-rubric": "grpo",
+    "reverse-kl-pg": "rcsd",
+    "rcsd-essential": "rcsd",
+    "rcsd-pitfalls": "rcsd",
+    "rcsd-rest": "rcsd",
+}
 
 
 @dataclass(frozen=True)
@@ -19,73 +26,73 @@ class Run:
     flags: dict = field(default_factory=dict)
     """Settings of rcsd.py that differ from the shared ones."""
     seeds: tuple[int, ...] = WIDE
+    sampled: bool = False
+    """On the seeds WIDE its student is also sampled: pass@8 and different answers."""
 
     @property
-    def method(self) -> str:
-        """The name of the method in rcsd.METHODS."""
-        return self.flags.get("method", "rcsd")
+    def tuned_as(self) -> str:
+        """The method whose learning rate it takes."""
+        method = self.flags.get("method", "rcsd")
+        return RATE_OF.get(method, method)
+
+    def is_sampled(self, seed: int) -> bool:
+        """Whether the student of a seed is sampled too."""
+        return self.sampled and seed in WIDE
 
 
+REFERENCE = dict(rubrics="reference")
+LONG = dict(stage2_steps=400, eval_every=50)
 MAIN_RUNS = [
-    Run("sft", dict(method="sft"), MAIN),
-    Run("grpo", dict(method="grpo"), MAIN),
-    Run("grpo-rubric", dict(method="grpo-rubric"), MAIN),
-    Run("opsd", dict(method="opsd"), MAIN),
-    Run("reverse-kl-pg", dict(method="reverse-kl-pg", rubrics="reference")),
-    Run("rcsd-learned", {}, MAIN),
-    Run("rcsd-reference", dict(rubrics="reference"), MAIN),
-    Run("sft-30", dict(method="sft", corrupted=0.3), MAIN),
-    Run("opsd-30", dict(method="opsd", corrupted=0.3), MAIN),
+    Run("sft", dict(method="sft"), MAIN, sampled=True),
+    Run("grpo", dict(method="grpo"), MAIN, sampled=True),
+    Run("opsd", dict(method="opsd"), MAIN, sampled=True),
+    Run("rcsd-learned", {}, MAIN, sampled=True),
+    Run("rcsd-reference", REFERENCE, MAIN, sampled=True),
 ]
-RATE_RUNS = [
-    Run("sft-10", dict(method="sft", corrupted=0.1)),
-    Run("sft-50", dict(method="sft", corrupted=0.5)),
-    Run("opsd-10", dict(method="opsd", corrupted=0.1)),
-    Run("opsd-50", dict(method="opsd", corrupted=0.5)),
-    Run("noisy-10", dict(rubrics="noisy", rubric_rate=0.1)),
+CRITERIA_RUNS = [
+    Run("essential", dict(method="rcsd-essential", **REFERENCE)),
+    Run("pitfalls", dict(method="rcsd-pitfalls", **REFERENCE)),
+    Run("rest", dict(method="rcsd-rest", **REFERENCE)),
+]
+LONG_RUNS = [
+    Run("sft-400", dict(method="sft", **LONG), ONE),
+    Run("grpo-400", dict(method="grpo", **LONG), ONE),
+    Run("opsd-400", dict(method="opsd", **LONG), ONE),
+    Run("rcsd-400", LONG, ONE),
+    Run("rcsd-400-ema", dict(teacher="ema", **LONG), ONE),
+    Run("rcsd-400-live", dict(teacher="live", **LONG), ONE),
+]
+CORRUPTED_RUNS = [
+    Run("sft-30", dict(method="sft", corrupted=0.3)),
+    Run("opsd-30", dict(method="opsd", corrupted=0.3)),
     Run("noisy-30", dict(rubrics="noisy", rubric_rate=0.3)),
-    Run("noisy-50", dict(rubrics="noisy", rubric_rate=0.5)),
 ]
+WRITER_RUNS = [Run("noisy-writer", dict(stage1_noisy=0.3), TWO)]
 CONTEXT_RUNS = [
-    Run("sees-nothing", dict(teacher_context="nothing")),
-    Run("sees-answer", dict(teacher_context="answer")),
-    Run("sees-rubric+answer", dict(teacher_context="rubric+answer", rubrics="reference")),
-    Run("generic", dict(rubrics="generic")),
-    Run("shuffled", dict(rubrics="shuffled")),
-    Run("reduced", dict(rubrics="reduced")),
-    Run("noisy-100", dict(rubrics="noisy")),
+    Run("sees-answer", dict(teacher_context="answer"), TWO),
+    Run("generic", dict(rubrics="generic"), TWO),
+    Run("shuffled", dict(rubrics="shuffled"), TWO),
 ]
 DIVERGENCE_RUNS = [
-    Run("beta-0.1", dict(rubrics="reference", beta=0.1)),
-    Run("beta-0.5", dict(rubrics="reference", beta=0.5)),
-    Run("beta-0.9", dict(rubrics="reference", beta=0.9)),
-    Run("beta-1", dict(rubrics="reference", beta=1.0)),
-    Run("top-1", dict(rubrics="reference", top_k_loss=1)),
-    Run("top-5", dict(rubrics="reference", top_k_loss=5)),
-    Run("top-20", dict(rubrics="reference", top_k_loss=20)),
-    Run("clip-pointwise-0.05", dict(rubrics="reference", clip_mode="pointwise", clip=0.05)),
-    Run("clip-pointwise-0.5", dict(rubrics="reference", clip_mode="pointwise", clip=0.5)),
-    Run("clip-token-0.05", dict(rubrics="reference", clip_mode="token", clip=0.05)),
-    Run("clip-token-0.5", dict(rubrics="reference", clip_mode="token", clip=0.5)),
-    Run("clip-scale-0.05", dict(rubrics="reference", clip_mode="scale", clip=0.05)),
-    Run("clip-scale-0.5", dict(rubrics="reference", clip_mode="scale", clip=0.5)),
+    Run("grpo-rubric", dict(method="grpo-rubric"), TWO),
+    Run("reverse-kl-pg", dict(method="reverse-kl-pg", **REFERENCE), TWO),
+    Run("beta-0.5", dict(beta=0.5, **REFERENCE), TWO),
+    Run("beta-1", dict(beta=1.0, **REFERENCE), TWO),
+    Run("top-5", dict(top_k_loss=5, **REFERENCE), TWO),
+    Run("clip-pointwise-0.05", dict(clip_mode="pointwise", clip=0.05, **REFERENCE), TWO),
+    Run("clip-token-0.05", dict(clip_mode="token", clip=0.05, **REFERENCE), TWO),
+    Run("clip-scale-0.05", dict(clip_mode="scale", clip=0.05, **REFERENCE), TWO),
 ]
-QUESTION_RUNS = [
-    Run("sft-questions-100", dict(method="sft", stage2_limit=100)),
-    Run("grpo-questions-100", dict(method="grpo", stage2_limit=100)),
-    Run("opsd-questions-100", dict(method="opsd", stage2_limit=100)),
-    Run("rcsd-questions-100", dict(rubrics="reference", stage2_limit=100)),
-    Run("sft-questions-400", dict(method="sft", stage2_limit=400)),
-    Run("grpo-questions-400", dict(method="grpo", stage2_limit=400)),
-    Run("opsd-questions-400", dict(method="opsd", stage2_limit=400)),
-    Run("rcsd-questions-400", dict(rubrics="reference", stage2_limit=400)),
+PARTS = [  # in the order of their worth, as a study may be stopped
+    MAIN_RUNS,
+    CRITERIA_RUNS,
+    LONG_RUNS,
+    CORRUPTED_RUNS,
+    WRITER_RUNS,
+    CONTEXT_RUNS,
+    DIVERGENCE_RUNS,
 ]
-STAGE1_RUNS = [  # 1, 3, 10, 30% of 1200 rubrics
-    Run("stage1-12", dict(stage1_limit=12)),
-    Run("stage1-36", dict(stage1_limit=36)),
-    Run("stage1-120", dict(stage1_limit=120)),
-    Run("stage1-360", dict(stage1_limit=360)),
-]
+RUNS = {run.name: run for part in PARTS for run in part}
 
 
 def names_of(runs: list[Run]) -> list[str]:
@@ -95,56 +102,61 @@ def names_of(runs: list[Run]) -> list[str]:
 
 TABLES = {  # question: the runs that answer it, in the order of its table
     "main": names_of(MAIN_RUNS),
-    "rates": [
-        *("sft", "sft-10", "sft-30", "sft-50"),
-        *("opsd", "opsd-10", "opsd-30", "opsd-50"),
-        *("rcsd-reference", "noisy-10", "noisy-30", "noisy-50"),
-        "rcsd-learned",
-    ],
-    "context": [
-        *("sees-nothing", "sees-answer", "opsd"),
-        *("generic", "shuffled", "noisy-100", "reduced"),
-        *("rcsd-learned", "rcsd-reference", "sees-rubric+answer"),
-    ],
-    "divergence": ["rcsd-reference", *names_of(DIVERGENCE_RUNS)],
-    "efficiency": ["sft", "grpo", "opsd", "rcsd-reference", *names_of(QUESTION_RUNS)],
-    "stage1": [*names_of(STAGE1_RUNS), "rcsd-learned"],
+    "diversity": [run.name for run in RUNS.values() if run.sampled],
+    "criteria": [*names_of(CRITERIA_RUNS), "rcsd-reference"],
+    "long": names_of(LONG_RUNS),
+    "corrupted": ["sft", "sft-30", "opsd", "opsd-30", "rcsd-reference", "noisy-30", "rcsd-learned"],
+    "writer": ["rcsd-learned", "noisy-writer", "noisy-30"],
+    "context": [*names_of(CONTEXT_RUNS), "opsd", "rcsd-learned", "rcsd-reference"],
+    "divergence": ["rcsd-reference", "grpo", *names_of(DIVERGENCE_RUNS)],
 }
-RUNS = {}
-for rows in (MAIN_RUNS, RATE_RUNS, CONTEXT_RUNS, STAGE1_RUNS, DIVERGENCE_RUNS, QUESTION_RUNS):
-    RUNS.update({run.name: run for run in rows})
 
 
 @dataclass(frozen=True)
 class Plan:
     """A study: its runs, the budget that all of them share, and how their rates are chosen."""
 
-    runs: list[Run]
+    parts: list[list[Run]]
+    """Part after part is trained, and within a part seed after seed."""
     shared: dict
     """Settings of every stage II: its budget."""
-    base: dict
-    """Settings of stage 0 and stage I on top of the preset."""
+    seed: dict
+    """Settings of a seed's data, base and stage I on top of the preset."""
     rates: tuple[float, ...] | dict[str, float]
     """The grid of learning rates, the same for every method; or the known rate of each method."""
     tuned_on: tuple[int, ...]
-    """The seeds whose validation questions choose from the grid."""
+    """The seeds whose validation questions choose from the grid. No run has them."""
+    tuning: dict = field(default_factory=dict)
+    """Settings of these seeds on top of the others."""
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs."""
+        return [run for part in self.parts for run in part]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that tables show."""
+        return sorted({seed for run in self.runs for seed in run.seeds})
 
 
+START = "shipped/base.pt"  # the base of every seed, of preset cpu
 QUICK_RUNS = (
     *("sft", "grpo", "opsd", "rcsd-learned", "rcsd-reference"),
     *("sft-30", "opsd-30", "shuffled"),
 )
 FULL = Plan(
-    runs=list(RUNS.values()),
+    parts=PARTS,
     shared=dict(batch=32, stage2_steps=60, eval_every=20),
-    base={},
-    rates=(0.0001, 0.0003, 0.001, 0.002),
-    tuned_on=(0,),
+    seed=dict(test_questions=150),
+    rates=(0.0003, 0.001, 0.002, 0.005),
+    tuned_on=(9,),
+    tuning=dict(test_questions=400),  # 200 to validate with, and no test
 )
 QUICK = Plan(
-    runs=[Run(name, RUNS[name].flags, (0,)) for name in QUICK_RUNS],
+    parts=[[Run(name, RUNS[name].flags, ONE, RUNS[name].sampled) for name in QUICK_RUNS]],
     shared=dict(batch=32, stage2_steps=60, eval_every=30),
-    base=dict(base_steps=4000, test_questions=200),
+    seed=dict(stage1_steps=90, test_questions=100),
     rates=dict(sft=0.001, grpo=0.001, opsd=0.002, rcsd=0.002),
     tuned_on=(),
 )

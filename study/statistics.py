@@ -1,4 +1,4 @@
-"""The study's statistics: accuracies, means over seeds, paired bootstrap intervals, crossings.
+"""The study's statistics: accuracies, means over seeds, paired bootstrap intervals, best rates.
 
 Accuracies are shares from 0 to 1.
 """
@@ -7,22 +7,27 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from study.read import SETS, Runs
+from study.read import GROUPS, KEY_GROUPS, SAMPLED_GROUPS, SAMPLES, Runs
 
 DRAWS = 10_000  # resamples of the bootstrap
-MEASURES = {  # the test sets by the names that tables show, and their mean
-    "new": "new laws",
-    "hard": "hard",
-    "known": "known laws",
-    "average": "average",
-}
+MEASURES = (*GROUPS, "average")  # accuracies in the groups, and the mean of these
+SAMPLED = ("pass@1", f"pass@{SAMPLES}", "distinct")
 Statistic = Callable[[np.ndarray], np.ndarray]  # accuracies [..., run] -> [...]
 
 
 def accuracies(row: dict) -> list[float]:
     """The accuracies of one line in the order of MEASURES."""
-    shares = [row["correct"][name].count("1") / len(row["correct"][name]) for name in SETS]
-    return shares + [sum(shares) / len(SETS)]
+    shares = [row["correct"][name].count("1") / len(row["correct"][name]) for name in GROUPS]
+    return shares + [sum(shares) / len(GROUPS)]
+
+
+def sampled_counts(row: dict, group: str) -> np.ndarray:
+    """What SAMPLES answers to each question are worth [3, question], in the order of SAMPLED.
+
+    The share of right ones, whether one is right, and how many of them differ.
+    """
+    right, distinct = (np.array(list(row["sampled"][group][x]), int) for x in ("right", "distinct"))
+    return np.stack([right / SAMPLES, right > 0, distinct])
 
 
 def spread(values: Iterable[float | None]) -> dict | None:
@@ -53,15 +58,29 @@ def summary(lines: dict[int, dict]) -> dict:
     by_measure = zip(*[accuracies(row) for row in rows])
     for measure, values in zip(MEASURES, by_measure):
         found[measure] = spread(values)
-    found["score"] = spread(row["score"]["new"] for row in rows)
-    found["length"] = spread(row["length"]["new"] for row in rows)
+    for name in ("score", "length"):
+        found[name] = spread(np.mean([row[name][group] for group in GROUPS]) for row in rows)
     for name in ("sampled_tokens", "seconds", "kept"):
         found[name] = spread(row[name] for row in trained)
     for name in ("clipped", "gradient_flipped"):
         found[name] = spread(row["train"].get(name) for row in trained)
-    for name in ("key_new", "key_known"):
-        found[name] = spread((row.get("stage1") or {}).get(name) for row in rows)
+    found["key"] = {}
+    for group in KEY_GROUPS:
+        found["key"][group] = spread((row.get("stage1") or {}).get(group) for row in rows)
+    found["sampled"] = {}
+    for group in SAMPLED_GROUPS:
+        counts = [sampled_counts(row, group).mean(1) for row in rows if row.get("sampled")]
+        for name, values in zip(SAMPLED, zip(*counts)):
+            found["sampled"][f"{group}, {name}"] = spread(values)
+    curves = [row["curve"] for row in trained if row["curve"]]
+    found["best"] = spread(max((known + new) / 2 for *_, known, new in c) for c in curves)
+    found["last"] = spread(sum(curve[-1][2:]) / 2 for curve in curves)
     return found
+
+
+def best_rate(scores: dict[float, float]) -> float:
+    """The learning rate with the highest validation accuracy; of equal ones the lowest rate."""
+    return max(scores, key=lambda rate: (scores[rate], -rate))
 
 
 # ------------------------------------------------------------------------------------ the bootstrap
@@ -69,7 +88,7 @@ def resample(runs: Runs, names: Sequence[str], seeds: list[int], draws: int = DR
     """Bootstrap accuracies [draws, measure, run], means over seeds; runs meet the same questions.
 
     Each draw takes as many seeds as there are, with replacement, and within each drawn seed and
-    test set as many questions as there are, with replacement. A question counts only by its
+    group as many questions as there are, with replacement. A question counts only by its
     outcome: which of the k runs were right. So the counts of the 2^k outcomes among n resampled
     questions are one multinomial draw of n with the observed shares, the same distribution as
     drawing the questions one by one. The generator starts anew for each comparison, so that other
@@ -78,19 +97,19 @@ def resample(runs: Runs, names: Sequence[str], seeds: list[int], draws: int = DR
     generator = np.random.default_rng(0)
     outcomes = range(2 ** len(names))  # bit k: run k is right
     right = np.array([[outcome >> k & 1 for k in range(len(names))] for outcome in outcomes])
-    shares = np.zeros((len(seeds), len(SETS), len(outcomes)))
-    sizes = np.zeros((len(seeds), len(SETS)), int)
+    shares = np.zeros((len(seeds), len(GROUPS), len(outcomes)))
+    sizes = np.zeros((len(seeds), len(GROUPS)), int)
     for i, seed in enumerate(seeds):
-        for j, test_set in enumerate(SETS):
+        for j, group in enumerate(GROUPS):
             observed = 0  # [n], the outcome of each question
             for k, name in enumerate(names):
-                digits = list(runs[name][seed]["correct"][test_set])
+                digits = list(runs[name][seed]["correct"][group])
                 observed = observed + (np.array(digits, int) << k)
             sizes[i, j] = len(observed)
             shares[i, j] = np.bincount(observed, minlength=len(outcomes)) / len(observed)
     drawn = generator.integers(len(seeds), size=(draws, len(seeds)))
-    counts = generator.multinomial(sizes[drawn], shares[drawn])  # [draws, seed, set, outcome]
-    accuracy = (counts @ right / sizes[drawn][..., None]).mean(1)  # [draws, set, run]
+    counts = generator.multinomial(sizes[drawn], shares[drawn])  # [draws, seed, group, outcome]
+    accuracy = (counts @ right / sizes[drawn][..., None]).mean(1)  # [draws, group, run]
     return np.concatenate([accuracy, accuracy.mean(1, keepdims=True)], 1)
 
 
@@ -105,8 +124,7 @@ def compare(
     seeds = sorted(set.intersection(*(set(runs.get(name, ())) for name in names)))
     if not seeds:
         return None
-    order = list(MEASURES)
-    index = [order.index(measure) for measure in measures]
+    index = [MEASURES.index(measure) for measure in measures]
     means = [np.mean([accuracies(runs[name][seed]) for seed in seeds], 0) for name in names]
     values = statistic(np.array(means).T[index])  # [measure]
     draws = statistic(resample(runs, names, seeds)[:, index])  # [draws, measure]
@@ -139,34 +157,57 @@ def share_of_gain(runs: Runs) -> dict | None:
         gain = reference - base
         return (learned - base) / np.where(gain > 0, gain, np.nan)
 
-    return compare(runs, ("rcsd-learned", "rcsd-reference", "base"), share, ("new", "average"))
+    names = ("rcsd-learned", "rcsd-reference", "base")
+    return compare(runs, names, share, ("new laws", "new links", "average"))
+
+
+def sampled_difference(runs: Runs, a: str, b: str, draws: int = DRAWS) -> dict | None:
+    """Run a minus run b in what their samples are worth, with paired 95% intervals.
+
+    Returns {"seeds", "group, measure": {"value", "low", "high"}} over the seeds on which both were
+    sampled; None without one. Each draw takes seeds, and within each of them questions, with
+    replacement.
+    """
+    both = set(runs.get(a, ())) & set(runs.get(b, ()))
+    seeds = sorted(s for s in both if runs[a][s].get("sampled") and runs[b][s].get("sampled"))
+    if not seeds:
+        return None
+    found, generator = {"seeds": seeds}, np.random.default_rng(0)
+    drawn = generator.integers(len(seeds), size=(draws, len(seeds)))
+    for group in SAMPLED_GROUPS:
+        differences = []  # [3, question] of each seed
+        for seed in seeds:
+            counts = [sampled_counts(runs[name][seed], group) for name in (a, b)]
+            differences.append(counts[0] - counts[1])
+        resampled = np.zeros((3, draws))
+        for slot in drawn.T:  # the seed that each draw takes there
+            for i, questions in enumerate(differences):
+                mine, count = np.flatnonzero(slot == i), questions.shape[1]
+                chosen = generator.integers(count, size=(len(mine), count))
+                resampled[:, mine] += questions[:, chosen].mean(2) / len(seeds)
+        values = np.mean([questions.mean(1) for questions in differences], 0)
+        low, high = np.percentile(resampled, (2.5, 97.5), axis=1)
+        for name, *ends in zip(SAMPLED, values, low, high):
+            found[f"{group}, {name}"] = dict(zip(("value", "low", "high"), map(float, ends)))
+    return found
 
 
 # ------------------------------------------------------------------------------------------- curves
-def crossing(points: list[tuple[float, float]]) -> float | None:
-    """Where the line through points (x, y), with x rising, first falls below 0.
+def mean_curve(runs: Runs, name: str, column: str, of: str = "tokens") -> list[tuple]:
+    """The learning curve of a run: (thousand tokens, validation accuracy in %).
 
-    Returns the first x if the line starts below 0, and None if it never falls below.
+    With of="steps", (step, accuracy). `column` is "known" or "new". Points are means over seeds, at
+    the steps that all seeds have; step 0 is the base model.
     """
-    for (x0, y0), (x1, y1) in zip(points[:1] + points, points):
-        if y1 < 0:
-            return x1 if y0 < 0 else x0 + (x1 - x0) * y0 / (y0 - y1)
-    return None
-
-
-def mean_curve(runs: Runs, name: str) -> list[tuple[float, float]]:
-    """The learning curve of a run: (thousand tokens, validation accuracy on new laws in %).
-
-    Points are means over seeds, at the steps that all seeds have; step 0 is the base model.
-    """
-    curves = []
+    curves, index = [], {"known": 2, "new": 3}[column]
     for seed, row in runs[name].items():
         curve = {}
-        start = runs.get("base", {}).get(seed, {}).get("valid_new")
+        start = runs.get("base", {}).get(seed, {}).get(f"valid_{column}")
         if start is not None:
             curve[0] = (0, 100 * start)
-        for step, tokens, _, new in row["curve"]:
-            curve[step] = (tokens / 1000, 100 * new)
+        for point in row["curve"]:
+            x = point[1] / 1000 if of == "tokens" else point[0]
+            curve[point[0]] = (x, 100 * point[index])
         curves.append(curve)
     shared = sorted(set.intersection(*map(set, curves)))
     return [tuple(np.mean([curve[step] for curve in curves], 0).tolist()) for step in shared]

@@ -1,20 +1,22 @@
 """Run the study: train every run of study/runs.py that is missing, then make its tables.
 
     bash train.sh study                # all runs; a stopped study goes on where it was
-    bash train.sh study --quick        # eight runs, one seed, a shorter stage 0
+    bash train.sh study --quick        # eight runs, one seed
+    python -m study.sweep --plan       # only say which jobs are missing
 
-Runs are trained side by side, one core each; a base model takes several where there are more cores
-than seeds. Each finished run is one line of runs.jsonl: its settings, every test answer as right
-(1) or wrong (0), the learning curve on the validation questions, tokens and seconds.
+Runs are trained side by side, one core each; a rubric writer takes several where there are more
+cores than seeds. Each finished run is one line of runs.jsonl: its settings, every test answer as
+right (1) or wrong (0), the learning curve on the validation questions, tokens and seconds.
 
 The rules that make the comparison fair:
 
-- For one seed all methods share base model, rubric writer, training questions and test questions,
-  take the same number of optimizer steps and, except sft, sample the same number of completions
-  with the same settings.
-- The learning rate of a method is the best of the plan's grid on the method's clean run, by
-  validation accuracy on the seeds that the plan tunes on. The quick study uses rates found by the
-  full one.
+- All seeds start from the shipped base of preset cpu: a seed varies questions, their order and all
+  samples, not the base. With --own-bases, and with other presets, each seed trains its own.
+- For one seed all methods share rubric writer, training questions and test questions, take the same
+  number of optimizer steps and, except sft, sample the same number of completions with the same
+  settings.
+- The learning rate of a method is the best of the plan's grid on the method's first clean run, by
+  validation accuracy on seeds that no table shows. The quick study has known rates.
 - Early stopping: of the weights at every `eval_every` steps, a run keeps those with the best
   validation accuracy. Validation questions share no numbers with the test questions.
 """
@@ -27,7 +29,6 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
-from itertools import product
 from pathlib import Path
 
 import torch
@@ -38,8 +39,9 @@ from data.files import only_run, replacing, write_lines
 from data.reading import read_text
 from study import tables
 from study.jobs import TESTED_LAST, Job, work
-from study.read import parse_line
-from study.runs import FULL, QUICK, Plan
+from study.read import PREPARED, grid_name, parse_line
+from study.runs import FULL, QUICK, START, WIDE, Plan
+from study.statistics import best_rate
 from trainer.settings import PRESETS
 
 
@@ -50,8 +52,8 @@ class Study:
     A run waits for its seed and for the learning rate of its method.
     """
 
-    def __init__(self, out: Path, preset: str, plan: Plan):
-        self.out, self.preset, self.plan = out, preset, plan
+    def __init__(self, out: Path, preset: str, plan: Plan, start: str = ""):
+        self.out, self.preset, self.plan, self.start = out, preset, plan, start
         self.path = out / "runs.jsonl"
         self.lines = {}  # by run and seed
         if self.path.exists():
@@ -63,20 +65,12 @@ class Study:
                 say = f"{self.path}:{len(lines) + 1}: dropped, a line that was cut while written"
                 print(say, file=sys.stderr)
                 write_lines(self.path, lines)
-        self.seeds = sorted({seed for run in plan.runs for seed in run.seeds})
         self.methods = {}  # method -> the run that chooses its learning rate, the first clean one
         for run in sorted(plan.runs, key=lambda run: run.flags.get("corrupted", 0)):
-            self.methods.setdefault(run.method, run)
-        self.grid = []  # (method, rate, seed)
-        if isinstance(plan.rates, tuple):
-            self.grid = list(product(self.methods, plan.rates, plan.tuned_on))
+            self.methods.setdefault(run.tuned_as, run)
 
     def rate_of(self, method: str) -> float | None:
-        """The learning rate with the best validation accuracy; None if it is not yet known.
-
-        The accuracy is the mean over the seeds that the plan tunes on; of equal rates the lower
-        one is chosen.
-        """
+        """The learning rate with the best validation accuracy; None if it is not yet known."""
         if isinstance(self.plan.rates, dict):
             return self.plan.rates[method]
         scores = {}
@@ -85,56 +79,56 @@ class Study:
             if None in found:
                 return None
             scores[rate] = sum(line["valid"] for line in found)
-        return max(scores, key=lambda rate: (scores[rate], -rate))
+        return best_rate(scores)
 
     def settings(self, seed: int, flags: dict) -> dict:
         """The preset with the plan's settings, the seed and the flags on top."""
-        return {**PRESETS[self.preset], **self.plan.base, "seed": seed, **flags}
+        own = self.plan.tuning if seed in self.plan.tuned_on else {}
+        plan = {"start": self.start, **self.plan.seed, **own}
+        return {**PRESETS[self.preset], **plan, "seed": seed, **flags}
 
     def is_ready(self, seed: int) -> bool:
         """Whether data, base model and rubric writer of a seed are there."""
-        return (TESTED_LAST, seed) in self.lines
+        return (PREPARED if seed in self.plan.tuned_on else TESTED_LAST, seed) in self.lines
 
     def jobs(self) -> Iterator[Job]:
         """Every job that is missing, in order."""
-        yield from self.seed_jobs(self.plan.tuned_on)
-        for method, rate, seed in self.grid:
-            flags = self.methods[method].flags
-            yield from self.run_jobs(grid_name(method, rate), flags, rate, seed)
-        yield from self.seed_jobs(seed for seed in self.seeds if seed not in self.plan.tuned_on)
-        for run in self.plan.runs:
-            for seed in run.seeds:
-                yield from self.run_jobs(run.name, run.flags, self.rate_of(run.method), seed)
+        if isinstance(self.plan.rates, tuple):
+            yield from self.seed_jobs(self.plan.tuned_on)
+            for method, run in self.methods.items():
+                for rate in self.plan.rates:
+                    for seed in self.plan.tuned_on:
+                        yield from self.run_jobs(grid_name(method, rate), run.flags, rate, seed)
+        prepared = set()
+        for part in self.plan.parts:
+            for seed in sorted({seed for run in part for seed in run.seeds}):
+                yield from self.seed_jobs({seed} - prepared)
+                prepared.add(seed)
+                for run in part:
+                    if seed in run.seeds:
+                        rate, sampled = self.rate_of(run.tuned_as), run.is_sampled(seed)
+                        yield from self.run_jobs(run.name, run.flags, rate, seed, sampled)
 
     def seed_jobs(self, seeds: Iterable[int]) -> Iterator[Job]:
         """The jobs that prepare seeds."""
         for seed in seeds:
             if not self.is_ready(seed):
                 facts = {"flags": {}, "steps": 0, "curve": []}
-                yield Job("seed", seed, self.settings(seed, {}), facts)
+                is_tested = seed not in self.plan.tuned_on
+                yield Job("seed", seed, self.settings(seed, {}), facts, seed in WIDE, is_tested)
 
-    def run_jobs(self, name: str, flags: dict, rate: float | None, seed: int) -> Iterator[Job]:
-        """The job that trains a run, unless its line is there.
-
-        A run that the grid has already trained gets a copy of that line instead.
-        """
+    def run_jobs(
+        self, name: str, flags: dict, rate: float | None, seed: int, is_sampled: bool = False
+    ) -> Iterator[Job]:
+        """The job that trains a run, unless its line is there."""
         facts = {"flags": flags, "lr": rate, "shared": self.plan.shared}
-
-        def has_facts(line: dict) -> bool:
-            return all(line.get(key) == value for key, value in facts.items())
-
         done = self.lines.get((name, seed))
-        if done and (rate is None or has_facts(done)):
+        if done and (rate is None or all(done.get(key) == facts[key] for key in facts)):
             return
-        if rate is None or not self.is_ready(seed):
-            yield Job(name, seed, None, facts)
-            return
-        twin = self.lines.get((grid_name(flags.get("method", "rcsd"), rate), seed))
-        if twin and has_facts(twin):
-            self.add([{**twin, "run": name}])
-        else:
+        settings = None
+        if rate is not None and self.is_ready(seed):
             settings = self.settings(seed, {**self.plan.shared, **flags, "lr": rate})
-            yield Job(name, seed, settings, facts)
+        yield Job(name, seed, settings, facts, is_sampled)
 
     def add(self, lines: list[dict]) -> None:
         """Append finished lines to runs.jsonl, all of them or none."""
@@ -174,7 +168,7 @@ class Study:
         for job in self.jobs():
             key = (job.name, job.seed)
             if len(running) < workers and job.settings and key not in running.values():
-                threads = max(1, workers // len(self.seeds)) if job.name == "seed" else 1
+                threads = max(1, workers // len(self.plan.seeds)) if job.name == "seed" else 1
                 folder, preset = self.out / f"seed{job.seed}", self.settings(job.seed, {})
                 running[pool.submit(work, folder, job, preset, threads)] = key
 
@@ -203,9 +197,13 @@ def result_of(future: Future, name: str, seed: int) -> list[dict]:
     raise ValueError(f"{name}, seed {seed}: {reason}")
 
 
-def grid_name(method: str, rate: float) -> str:
-    """The name of the run that tries a learning rate for a method."""
-    return f"lr-{method}-{rate:g}"
+def describe(jobs: list[Job]) -> str:
+    """The jobs in words, a line for each run with its seeds, in order."""
+    seeds = {}
+    for job in jobs:
+        seeds.setdefault(job.name, []).append(str(job.seed))
+    said = [f"{len(jobs)} jobs (a seed: its data, its rubric writer, tests of base and teachers)"]
+    return "\n".join(said + [f"{name}: seed {', '.join(found)}" for name, found in seeds.items()])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -219,6 +217,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=folder_path, help="default out/study, or out/study-quick")
     parser.add_argument(
+        "--own-bases",
+        action="store_true",
+        help=f"train a base for each seed; preset cpu starts from {START} otherwise",
+    )
+    parser.add_argument("--plan", action="store_true", help="only print the jobs that are missing")
+    parser.add_argument(
         "--workers",
         type=number_flag(int, 1, 1000),
         default=os.cpu_count() or 1,
@@ -227,14 +231,22 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     preset = args.preset or ("gpu" if torch.cuda.is_available() else "cpu")
     out = args.out or Path("out") / ("study-quick" if args.quick else "study")
+    start = START if preset in ("cpu", "quick") and not args.own_bases else ""
+    plan = QUICK if args.quick else FULL
 
     def action() -> None:
+        if args.plan:
+            print(describe(list(Study(out, preset, plan, start).jobs())))
+            return
         out.mkdir(parents=True, exist_ok=True)
         with only_run(out):
-            Study(out, preset, QUICK if args.quick else FULL).go(args.workers)
+            Study(out, preset, plan, start).go(args.workers)
 
     code = exit_code("sweep.py", action, "the same command goes on from here")
-    return code or tables.main(["--runs", str(out / "runs.jsonl"), "--out", str(out)])
+    if code or args.plan:
+        return code
+    quick = ["--quick"] if args.quick else []
+    return tables.main(["--runs", str(out / "runs.jsonl"), "--out", str(out), *quick])
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python -m study.tables             # prints the tables; writes study/results/
     python -m study.tables --readme    # also puts them between the markers in study/README.md
 
-study/results/ gets the pictures and results.json. Accuracies are shares from 0 to 1 in
+The first lines say which runs are missing. study/results/ gets the pictures and results.json. Accuracies are shares from 0 to 1 in
 results.json, percent in tables and pictures.
 """
 
@@ -16,7 +16,8 @@ from pathlib import Path
 from data.console import Parser, exit_code, file_path, folder_path
 from data.files import replacing
 from data.reading import read_text
-from study.read import Runs, read_runs
+from study.read import Runs, is_grid, read_runs
+from study.runs import FULL, QUICK, Plan
 from study.sections import Report
 
 HERE = Path(__file__).resolve().parent
@@ -25,17 +26,24 @@ START, END = "<!-- study -->", "<!-- /study -->"
 
 
 def first_line(runs: Runs, command: str) -> str:
-    """How many runs on which machines, and the command that makes this text.
-
-    A run of the grid that is also a row of a table counts once.
-    """
+    """How many runs on which machines, and the command that makes this text."""
     rows = [row for run in runs.values() for row in run.values()]
-    trained = set()
-    for row in rows:
-        if row["steps"]:
-            trained.add((row["seed"], row["lr"], json.dumps(row["flags"], sort_keys=True)))
+    trained = sum(bool(row["steps"]) for row in rows)
+    grid = sum(len(rows) for name, rows in runs.items() if is_grid(name))
     machines = escape("; ".join(sorted({row["machine"] for row in rows})), quote=False)
-    return f"{len(trained)} runs, trained on {machines}. This part is made by `{command}`."
+    tuning = f" ({grid} of them to choose learning rates)" if grid else ""
+    return f"{trained} runs{tuning}, trained on {machines}. This part is made by `{command}`."
+
+
+def missing(runs: Runs, plan: Plan) -> str:
+    """The runs of a plan that are not finished, in words; "" if all are."""
+    said = []
+    for run in plan.runs:
+        seeds = [str(seed) for seed in run.seeds if seed not in runs.get(run.name, {})]
+        if seeds:
+            word = "seeds" if len(seeds) > 1 else "seed"
+            said.append(f"{run.name} ({word} {', '.join(seeds)})")
+    return f"The study is not finished. Missing: {'; '.join(said)}." if said else ""
 
 
 def around(readme: Path) -> tuple[str, str]:
@@ -58,7 +66,7 @@ def write(path: Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
-def make(runs_file: Path, out: Path, readme: Path | None) -> str:
+def make(runs_file: Path, out: Path, readme: Path | None, plan: Plan = FULL) -> str:
     """Write pictures and results.json to `out`, fill in the README if given, return the text.
 
     Raises ValueError, before anything is written, for runs or a README that are not as expected.
@@ -68,7 +76,8 @@ def make(runs_file: Path, out: Path, readme: Path | None) -> str:
     report = Report(runs, Path(folder).as_posix())
     flag = "" if runs_file == RESULTS / "runs.jsonl" else f" --runs {runs_file.as_posix()}"
     command = f"python -m study.tables{flag} --readme"
-    text = "\n\n".join([first_line(runs, command), *report.parts])
+    head = [first_line(runs, command), missing(runs, plan)]
+    text = "\n\n".join([*filter(None, head), *report.parts])
     if readme:
         before, after = around(readme)
     for name, picture in report.pictures.items():
@@ -105,8 +114,10 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="FILE",
         help="also fill in this file (default: study/README.md)",
     )
+    parser.add_argument("--quick", action="store_true", help="the runs are of the quick study")
     args = parser.parse_args(arguments)
-    return exit_code("tables.py", lambda: print(make(args.runs, args.out, args.readme)))
+    plan = QUICK if args.quick else FULL
+    return exit_code("tables.py", lambda: print(make(args.runs, args.out, args.readme, plan)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bad_files import ANY, JSON, ROWS, Case, Mutator, second_row
-from study.read import EVERY_LINE, GRID, TRAINED
+from study.read import EVERY_LINE, GRID, GROUPS, TRAINED
 from study_rows import everything, save
 from tiny import FLAGS
 
@@ -155,7 +155,8 @@ def rubric_cases() -> Iterator[Case]:
 BAD = {"a text": "7", "a list": [1], "an object": {"x": [1]}, "negative": -1, "missing": None}
 FINE = {  # what is right for a field, or is read over
     ("run", "a text"), ("machine", "a text"), ("flags", "an object"), ("seed", "negative"),
-    ("valid_new", "missing"), ("explored", "missing"), ("stage1", "missing"),
+    ("valid_new", "missing"), ("valid_known", "missing"), ("sampled", "missing"),
+    ("stage1", "missing"),
     ("lr", "an object of"),
 }  # fmt: skip
 
@@ -173,10 +174,10 @@ def study_cases() -> Iterator[Case]:
         ("sweep.py", ["--out", "{run}", "--workers", "1"]),
     ]
     spoils = ANY | ROWS | {name: JSON[name] for name in ("[]", "null", "a number", "not UTF-8")}
-    spoils |= {"a bad score": second_row(score={"new": 2, "known": 1, "hard": 1})}
-    spoils |= {"bad answers": second_row(correct={"new": "012", "known": "1", "hard": "1"})}
+    spoils |= {"a bad score": second_row(score=dict.fromkeys(GROUPS, 2))}
+    spoils |= {"bad answers": second_row(correct=dict.fromkeys(GROUPS, "012"))}
     spoils |= {"a bad curve": second_row(curve=[[1, 2]])}
-    spoils |= {"a set is missing": second_row(length={"new": 1, "known": 1})}
+    spoils |= {"a group is missing": second_row(length=dict.fromkeys(GROUPS[1:], 1))}
     spoils |= {"bad clips": second_row(train={"clipped": "often"})}
     for program, words in commands:
         for name, spoil in spoils.items():

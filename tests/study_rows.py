@@ -4,9 +4,10 @@ import json
 import random
 from pathlib import Path
 
-from study.runs import RUNS, TABLES
+from study.read import GROUPS, KEY_GROUPS, SAMPLED_GROUPS
+from study.runs import RUNS
 
-SIZES = {"known": 40, "new": 60, "hard": 50}
+SIZES = dict(zip(GROUPS, (60, 45, 50, 30, 20, 40, 35)))
 
 
 def made(run, seed=0, share=0.7, **changes) -> dict:
@@ -22,8 +23,8 @@ def made(run, seed=0, share=0.7, **changes) -> dict:
         "correct": {
             name: "".join("01"[rng.random() < share] for _ in range(n)) for name, n in sizes.items()
         },
-        "score": {"known": 0.99, "new": 0.97, "hard": 0.9},
-        "length": {"known": 41.0, "new": 42.5, "hard": 44.0},
+        "score": {name: 0.9 + i / 100 for i, name in enumerate(GROUPS)},
+        "length": {name: 40.0 + i for i, name in enumerate(GROUPS)},
         "curve": [[20, 10_000, 0.9, 0.5], [40, 20_000, 0.9, 0.7]],
         "kept": 40,
         "steps": 60,
@@ -46,6 +47,17 @@ def model(run, seed=0, share=0.7, **changes) -> dict:
     }
 
 
+def sampled(right: str, distinct: str) -> dict:
+    """What a line has of the samples to the questions, the same in each group."""
+    return {"sampled": {group: {"right": right, "distinct": distinct} for group in SAMPLED_GROUPS}}
+
+
+def tuned(method, lr, valid, seed=9) -> dict:
+    """A line of the grid of learning rates: it has no test."""
+    row = made(f"lr-{method}-{lr:g}", seed, lr=lr, flags={"method": method}, valid=valid)
+    return {k: v for k, v in row.items() if k not in ("correct", "score", "length")}
+
+
 def indexed(*rows) -> dict:
     runs = {}
     for row in rows:
@@ -54,21 +66,22 @@ def indexed(*rows) -> dict:
 
 
 def everything() -> list[dict]:
-    keys = {"stage1": {"key_new": 0.9, "key_known": 1.0}}
-    rows = [
-        made(run.name, seed, 0.6, **(keys if run.name.startswith("stage1") else {}))
-        for run in RUNS.values()
-        for seed in range(5 if run.name in TABLES["main"] else 3)
-    ]
+    keys = {"stage1": {group: 0.9 - i / 10 for i, group in enumerate(KEY_GROUPS)}}
+    rows = []
+    for run in RUNS.values():
+        for seed in run.seeds:
+            row = made(run.name, seed, 0.6, **(keys if run.name == "noisy-writer" else {}))
+            rows.append(row | (sampled("8021", "1332") if run.is_sampled(seed) else {}))
     for seed in range(5):
+        own = sampled("4000", "2568") if seed < 3 else {}
         rows += [
-            model("base", seed, 0.3, valid_new=0.3),
+            model("base", seed, 0.3, valid_new=0.3, valid_known=0.9, **own),
             model("teacher-reference", seed),
             model("teacher-learned", seed, **keys),
         ]
-    return rows + [
-        made(f"lr-grpo-{lr:g}", lr=lr, flags={"method": "grpo"}) for lr in (0.0005, 0.002)
-    ]
+    for lr in (0.0005, 0.002):
+        rows.append(tuned("grpo", lr, 0.8))
+    return rows + [{"run": "prepared", "seed": 9, "flags": {}, "machine": "x86_64", "steps": 0}]
 
 
 def save(path, rows) -> Path:

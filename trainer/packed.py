@@ -3,11 +3,13 @@
     python -m trainer.packed out/cpu shipped/base.pt     # bfloat16 weights, tokenizer, settings: 2 MB
 
 The file says which data the base was trained on: a run that starts from it makes its questions with
-the same generator, and a digest of the corpus's first rows tells when that has changed.
+the same generator, and a digest of the corpus's first rows tells when that has changed. The run's
+seed varies its questions, their order and its samples, not the base.
 """
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,7 +22,9 @@ from trainer.checkpoints import load, require_same_inputs, require_same_settings
 from trainer.settings import Settings, settings_of
 
 FIRST_ROWS = 300  # of the corpus, for its digest
-COUNTS = ("stage1_questions", "stage2_questions", "test_questions")  # no base depends on these
+# What a run may have otherwise than the base: the counts and the seed of its own questions. The
+# splits are hashes, the same for every seed: no test question of one is a row of another's corpus.
+FREE = ("seed", "stage1_questions", "stage2_questions", "test_questions")
 
 
 def corpus_digest(settings: Settings) -> str:
@@ -49,15 +53,17 @@ def pack(out: Path, path: Path) -> None:
 def packed(settings: Settings) -> dict:
     """What the file of --start holds.
 
-    Raises ValueError if the base was made with other settings, or another generator of the data.
+    The run may have another seed than the base. Raises ValueError if the base was made with other
+    settings, or another generator of the data.
     """
     path = Path(settings.start)
     content = load(path)
     if "tokenizer" not in content:
         raise ValueError(f"--start {path}: expected a file that `python -m trainer.packed` wrote")
-    wanted = {name: x for name, x in settings.up_to("base").items() if name not in COUNTS}
+    wanted = {name: x for name, x in settings.up_to("base").items() if name not in FREE}
     require_same_settings(path, content["settings"], wanted)
-    require_same_inputs(path, content["inputs"], {"corpus": corpus_digest(settings)})
+    made = replace(settings, seed=content["settings"]["seed"])
+    require_same_inputs(path, content["inputs"], {"corpus": corpus_digest(made)})
     return content
 
 

@@ -40,6 +40,7 @@ SHARES = (
     "prompt_weight",
     "explanation_share",
     "rubric_rate",
+    "stage1_noisy",
     "corrupted",
 )
 
@@ -82,6 +83,9 @@ class Settings:
 
     data: str = setting("", "stage1", "your own JSON Lines file (see data/README.md)")
     stage1_limit: int = setting(0, "stage1", "use the first N questions of stage I; 0: all")
+    stage1_noisy: float = setting(
+        0.0, "stage1", "share of stage I's rubrics with a wrong key relation"
+    )
     stage1_steps: int = setting(130, "stage1", "steps of stage I")
     batch: int = setting(64, "stage1", "completions in a step")
     lr: float = setting(0.001, "stage1", "peak learning rate")

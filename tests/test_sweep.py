@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rcsd import METHODS
-from study.jobs import SETS
+from rubrics import GENERIC, Example, parse_rubric
+from study import jobs, sweep
+from study.read import GROUPS
 from study.regrade import main, regrade
 from study.runs import FULL, QUICK, RUNS, TABLES, Plan, Run
 from study.sweep import Study
@@ -42,16 +45,22 @@ TINY = dict(
 )
 PLAN = Plan(
     [
-        Run("sft", dict(method="sft"), (0, 1)),
-        Run("grpo", dict(method="grpo"), (0,)),
-        Run("rcsd-learned", {}, (0,)),
-        Run("opsd-30", dict(method="opsd", corrupted=0.3), (1,)),
-        Run("stage1-8", dict(stage1_limit=8), (0,)),
+        [
+            Run("sft", dict(method="sft"), (0, 1), sampled=True),
+            Run("grpo", dict(method="grpo"), (0,)),
+            Run("rcsd-learned", {}, (0,)),
+        ],
+        [
+            Run("opsd-30", dict(method="opsd", corrupted=0.3), (1,)),
+            Run("pitfalls", dict(method="rcsd-pitfalls", rubrics="reference"), (0,)),
+            Run("noisy-writer", dict(stage1_noisy=0.3), (0,)),
+        ],
     ],
     dict(batch=8, group_size=4, stage2_steps=2, eval_every=1),
     TINY,
     (0.001, 0.01),
-    (0,),
+    (9,),
+    dict(test_questions=40),
 )
 
 
@@ -68,41 +77,140 @@ def lines(out):
 
 def test_every_run_of_the_plan_is_there_once(finished):
     names = [(line["run"], line["seed"]) for line in lines(finished)]
-    base = [
-        (name, seed)
-        for seed in (0, 1)
-        for name in ("base", "teacher-reference", "teacher-learned", "teacher-solution")
-    ]
+    teachers = ("teacher-reference", "teacher-learned", "teacher-solution")
+    base = [(name, seed) for seed in (0, 1) for name in ("base", *teachers)]
     grid = [
-        (f"lr-{method}-{rate:g}", 0)
+        (f"lr-{method}-{rate:g}", 9)
         for method in ("sft", "grpo", "rcsd", "opsd")
         for rate in PLAN.rates
     ]
-    runs = [
-        ("sft", 0),
-        ("sft", 1),
-        ("grpo", 0),
-        ("rcsd-learned", 0),
-        ("opsd-30", 1),
-        ("stage1-8", 0),
+    runs = [("sft", 0), ("sft", 1), ("grpo", 0), ("rcsd-learned", 0)]
+    runs += [("opsd-30", 1), ("pitfalls", 0), ("noisy-writer", 0)]
+    assert sorted(names) == sorted([("prepared", 9), *base, *grid, *runs])
+
+
+def test_jobs_come_in_the_order_of_their_worth(tmp_path):
+    jobs = [(job.name, job.seed, job.is_tested) for job in Study(tmp_path, "smoke", PLAN).jobs()]
+    assert jobs[0] == ("seed", 9, False) and all(job[1] == 9 for job in jobs[:9])
+    assert [job[:2] for job in jobs[9:]] == [
+        *(("seed", 0), ("sft", 0), ("grpo", 0), ("rcsd-learned", 0)),
+        *(("seed", 1), ("sft", 1)),
+        *(("pitfalls", 0), ("noisy-writer", 0), ("opsd-30", 1)),
     ]
-    assert sorted(names) == sorted(base + grid + runs)
 
 
 def test_the_rate_is_the_best_on_the_validation_questions(finished):
     rows = {(line["run"], line["seed"]): line for line in lines(finished)}
-    for name in ("sft", "grpo"):
-        a, b = (rows[f"lr-{name}-{rate:g}", 0] for rate in PLAN.rates)
+    taken = {"sft": "sft", "grpo": "grpo", "pitfalls": "rcsd", "noisy-writer": "rcsd"}
+    for name, method in taken.items():
+        a, b = (rows[f"lr-{method}-{rate:g}", 9] for rate in PLAN.rates)
         assert rows[name, 0]["lr"] == (b["lr"] if b["valid"] > a["valid"] else a["lr"])
-        assert rows[name, 0]["correct"] == (b if b["valid"] > a["valid"] else a)["correct"]
+    study = Study(finished, "smoke", PLAN)
+    study.lines["lr-sft-0.001", 9] = {"valid": 0.3}
+    for valid, rate in ((0.2, 0.001), (0.3, 0.001), (0.4, 0.01)):
+        study.lines["lr-sft-0.01", 9] = {"valid": valid}
+        assert study.rate_of("sft") == rate
+    del study.lines["lr-sft-0.01", 9]
+    assert study.rate_of("sft") is None
+
+
+def test_a_seed_that_tunes_is_not_tested_and_validates_with_its_own_number(finished):
+    for line in lines(finished):
+        assert ("correct" in line) == (line["seed"] != 9)
+    for seed, count in ((0, 12), (9, 20)):
+        questions = (finished / f"seed{seed}" / "data" / "valid.jsonl").read_text().splitlines()
+        assert len(questions) == count
+    assert not list((finished / "seed9").glob("answers/*"))
+
+
+def test_the_writer_of_noisy_rubrics_is_another(finished):
+    def rubrics(folder):
+        rows = map(json.loads, (folder / "rubrics.jsonl").read_text().splitlines())
+        return {row["writer"] for row in rows}
+
+    seed = finished / "seed0"
+    own, shared = rubrics(seed / "runs" / "noisy-writer"), rubrics(seed)
+    assert len(own) == len(shared) == 1 and own != shared
+    line = next(line for line in lines(finished) if line["run"] == "noisy-writer")
+    assert set(line["stage1"]) == {"new laws", "new links", "known laws", "known links"}
+
+
+def test_the_samples_of_a_student(finished):
+    rows = {(line["run"], line["seed"]): line for line in lines(finished)}
+    assert {name for (name, _), row in rows.items() if "sampled" in row} == {"base", "sft"}
+    for seed in (0, 1):
+        for group, found in rows["sft", seed]["sampled"].items():
+            assert len(found["right"]) == len(rows["sft", seed]["correct"][group]) > 0
+            assert set(found["right"]) <= set("012345678")
+            assert set(found["distinct"]) <= set("12345678")
+
+
+def test_the_counts_of_samples(monkeypatch):
+    """Seven of eight answers are right in the first question, in the second all differ."""
+    examples = [Example(str(i), "?", answer="2 N") for i in range(2)]
+    texts = [["Answer: 2 N"] * 6 + ["Answer: 0.002 kN", "Answer: 3 N"]]
+    texts.append([f"Answer: {i} m" for i in range(8)])
+    asked = []
+
+    def answers(model, tokenizer, examples, n, settings):
+        asked.append(n)
+        return texts[: len(examples)]
+
+    monkeypatch.setattr("study.jobs.sample_answers", answers)
+    found = jobs.sample(None, None, {"new laws": examples, "new links": examples[:1]}, None)
+    assert asked == [8, 8]
+    assert found == {
+        "new laws": {"right": "70", "distinct": "28"},
+        "new links": {"right": "7", "distinct": "2"},
+    }
+
+
+def test_a_teacher_reads_one_kind_of_criteria():
+    texts = ("5 Essential: a", "3 Important: b", "-2 Pitfall: c", "1 Optional: d", "4 Essential: e")
+    rubric = parse_rubric("\n".join(texts))
+    kinds = {"rcsd-essential": (0, 4), "rcsd-pitfalls": (2,), "rcsd-rest": (1, 3)}
+    for name, kept in kinds.items():
+        edited = METHODS[name].edit_rubric(rubric)
+        assert edited.text() == "\n".join(texts[i] for i in kept)
+        assert METHODS[name].uses_teacher and METHODS[name].loss_fn is METHODS["rcsd"].loss_fn
+    without = parse_rubric("5 Essential: a\n3 Important: b")
+    assert METHODS["rcsd-pitfalls"].edit_rubric(without) is GENERIC
+
+
+def test_the_study_starts_from_the_shipped_base_unless_told_otherwise(tmp_path, capsys):
+    def start(*words):
+        seen = []
+
+        def describe(jobs):
+            seen.extend(job.settings["start"] for job in jobs if job.name == "seed")
+            return ""
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sweep, "describe", describe)
+            assert sweep.main(["--plan", "--out", str(tmp_path / "none"), *words]) == 0
+        return set(seen)
+
+    assert start("--preset", "cpu") == start("--preset", "cpu", "--quick") == {"shipped/base.pt"}
+    assert start("--preset", "cpu", "--own-bases") == start("--preset", "gpu") == {""}
+    assert start("--preset", "smoke") == {""}
+    assert not (tmp_path / "none").exists()
+    assert (
+        sweep.main(["--plan", "--quick", "--preset", "cpu", "--out", str(tmp_path / "none")]) == 0
+    )
+    said = capsys.readouterr().out
+    assert said.strip().startswith("9 jobs") and "seed: seed 0\n" in said
 
 
 def test_a_line_says_what_was_measured(finished):
     for line in lines(finished):
-        assert line["correct"].keys() == {"known", "new", "hard"} and set(
-            "".join(line["correct"].values())
-        ) <= {"0", "1"}
-        assert all(0 <= score <= 1 for score in line["score"].values())
+        if line["seed"] != 9:
+            assert set(line["correct"]) == set(GROUPS)
+            counts = {name: len(text) for name, text in line["correct"].items()}
+            seen = sum(counts[f"new {x}"] for x in ("laws", "links"))
+            unseen = sum(counts[f"unseen {x}"] for x in ("two-step", "chain", "phrasing"))
+            assert (seen, unseen) == (24, 48)
+            assert set("".join(line["correct"].values())) <= {"0", "1"}
+            assert all(0 <= score <= 1 for score in line["score"].values())
         if line["steps"]:
             assert [point[0] for point in line["curve"]] == [1, 2] and line["kept"] in (1, 2)
             assert (line["sampled_tokens"] > 0) == (line["flags"].get("method") != "sft")
@@ -111,17 +219,16 @@ def test_a_line_says_what_was_measured(finished):
 def test_the_stored_answers_are_graded_again(finished, tmp_path, monkeypatch):
     out = tmp_path / "study"
     shutil.copytree(finished, out)
-    graded = lines(finished)
-    write(
-        out,
-        [
-            {**line, "correct": {name: "1" * len(line["correct"][name]) for name in SETS}}
-            for line in graded
-        ],
-    )
-    assert regrade(out) == (len(graded), 0)
-    assert sorted(map(str, lines(out))) == sorted(map(str, graded))
+    graded = [line for line in lines(finished) if line["seed"] != 9]
+    all_right = [
+        {**line, "correct": {name: "1" * len(line["correct"][name]) for name in GROUPS}}
+        for line in graded
+    ]
+    write(out, all_right + [line for line in lines(finished) if line["seed"] == 9])
+    assert regrade(out) == (len(graded), 9)
+    assert sorted(map(str, lines(out))) == sorted(map(str, lines(finished)))
     monkeypatch.setattr("study.regrade.is_right", lambda e, text: True)
+    write(out, graded)
     assert regrade(out) == (len(graded), 0)
     assert all(set("".join(line["correct"].values())) == {"1"} for line in lines(out))
 
@@ -129,7 +236,7 @@ def test_the_stored_answers_are_graded_again(finished, tmp_path, monkeypatch):
     write(out, old + graded[2:])
     assert regrade(out) == (len(graded) - 2, 2)
     assert all(line in lines(out) for line in old)
-    (out / "seed0" / "answers" / "base.json").write_text('{"known": []}')
+    (out / "seed0" / "answers" / "base.json").write_text('{"known laws": []}')
     write(out, graded)
     assert main(["--out", str(out)]) == 2 and lines(out) == graded
 
@@ -143,30 +250,26 @@ def test_a_second_call_trains_nothing_and_a_changed_row_is_trained_again(finishe
     again = Study(finished, "smoke", PLAN)
     assert list(again.jobs()) == []
     assert (finished / "runs.jsonl").read_bytes() == before
-    changed = Plan(
-        [*PLAN.runs[:-1], Run("stage1-8", dict(stage1_limit=9), (0,))],
-        PLAN.shared,
-        TINY,
-        PLAN.rates,
-        (0,),
-    )
-    assert [job.name for job in Study(finished, "smoke", changed).jobs()] == ["stage1-8"]
+    second = [*PLAN.parts[1][:-1], Run("noisy-writer", dict(stage1_noisy=0.4), (0,))]
+    changed = replace(PLAN, parts=[PLAN.parts[0], second])
+    waiting = [job.name for job in Study(finished, "smoke", changed).jobs()]
+    assert waiting == ["noisy-writer"]
 
 
 def test_rates_found_before_need_no_grid(finished):
-    known = Plan(
-        PLAN.runs, PLAN.shared, TINY, dict(sft=0.002, grpo=0.0003, rcsd=0.003, opsd=0.005), ()
-    )
+    rates = dict(sft=0.002, grpo=0.0003, rcsd=0.003, opsd=0.005)
+    known = replace(PLAN, rates=rates, tuned_on=())
     waiting = [
         (job.name, job.seed, job.settings["lr"]) for job in Study(finished, "smoke", known).jobs()
     ]
     assert waiting == [
         ("sft", 0, 0.002),
-        ("sft", 1, 0.002),
         ("grpo", 0, 0.0003),
         ("rcsd-learned", 0, 0.003),
+        ("sft", 1, 0.002),
+        ("pitfalls", 0, 0.003),
+        ("noisy-writer", 0, 0.003),
         ("opsd-30", 1, 0.005),
-        ("stage1-8", 0, 0.003),
     ]
 
 
@@ -174,9 +277,9 @@ def test_the_real_plans_are_valid():
     for plan in (FULL, QUICK):
         assert len({run.name for run in plan.runs}) == len(plan.runs)
         for run in plan.runs:
-            Settings(**{**plan.base, **plan.shared, **run.flags})
-            assert run.method in METHODS
-            assert isinstance(plan.rates, tuple) or plan.rates[run.method] > 0
+            made = Settings(**{**plan.seed, **plan.shared, **run.flags})
+            assert made.method in METHODS and not set(run.seeds) & set(plan.tuned_on)
+            assert isinstance(plan.rates, tuple) or plan.rates[run.tuned_as] > 0
     assert {name for names in TABLES.values() for name in names} == set(RUNS)
 
 
@@ -190,7 +293,7 @@ def test_a_line_that_was_cut_is_dropped_with_a_word(finished, tmp_path, capsys):
         error = capsys.readouterr().err
         assert "runs.jsonl:" in error and "dropped" in error and error.count("\n") == 1
         assert (tmp_path / "runs.jsonl").read_bytes() == first
-    study.add([study.lines["base", 0]])
+    study.add([study.lines["prepared", 9]])
     assert (tmp_path / "runs.jsonl").read_bytes().count(b"\n") == first.count(b"\n") + 1
     Study(tmp_path, "smoke", PLAN)
     assert capsys.readouterr().err == ""

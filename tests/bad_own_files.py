@@ -202,9 +202,11 @@ def study_cases() -> Iterator[Case]:
 
             def make(run: Path, content: bytes = content.replace(b"study", mark)) -> None:
                 (run / "page.md").write_bytes(content)
+                save(run / "runs.jsonl", everything()[:6])
 
             words = ["--readme", "{run}/page.md"]
-            words += ["--out", "{new}"] if program == "tables.py" else []
+            if program == "tables.py":
+                words += ["--runs", "{run}/runs.jsonl", "--out", "{new}"]
             yield Case("page to fill in", name, program, words, ["page.md"], make)
 
 

@@ -37,7 +37,7 @@ from trainer.checkpoints import load, seal
 
 TIMES = ("seconds", "tokens_per_s", "peak_mb", "digest", "made_from")  # differ from run to run
 PLAN = Plan(
-    [Run("sft", dict(method="sft"), (0,))],
+    [[Run("sft", dict(method="sft"), (0,))]],
     dict(batch=8, stage2_steps=2, eval_every=1),
     TINY | dict(stage1_questions=24, stage2_questions=24, test_questions=24, save_seconds=1000.0),
     dict(sft=0.001),

@@ -25,8 +25,6 @@ from trainer.processes import device_of, rank_and_size, wait_for_all
 from trainer.settings import Settings, seed_for
 from trainer.sharding import share_out
 
-PROMPT_SHARE = 0.25  # of the prompt tokens: those that stage 0's loss is on
-
 
 def run_data(out: Path, settings: Settings, resume: bool) -> None:
     """Make the data. The file data.json comes last: it marks the data as complete."""
@@ -192,17 +190,14 @@ def train_base(
         while len(batches) <= step:  # one epoch more
             seed = seed_for(settings, "epoch", len(batches))
             batches.extend(bucketed(ids, settings.base_tokens, seed))
-        rng, rollouts = random.Random(seed_for(settings, "prompt tokens", step)), []
+        rollouts = []
         for i in batches[step]:
             row, start = rows[i]
             if not settings.prompt_weight:
                 rollouts.append(Rollout(row[:start], row[start:]))
                 continue
-            # The first token is never predicted. Of the rest of the prompt a share is drawn, which
-            # weighs so much more: the same gradient on average, for fewer logits.
-            weight = settings.prompt_weight / PROMPT_SHARE
-            weights = [weight * (rng.random() < PROMPT_SHARE) for _ in range(start - 1)]
-            weights += [1.0] * (len(row) - start)
+            # The first token is never predicted; the rest of the prompt weighs prompt_weight.
+            weights = [settings.prompt_weight] * (start - 1) + [1.0] * (len(row) - start)
             rollouts.append(Rollout(row[:1], row[1:], token_weights=weights))
         return rollouts
 

@@ -129,11 +129,15 @@ def write_rubrics(
     problem is "" or says why the rubric is invalid by the form.
     """
     prompts = [encode(tokenizer, writer_prompt(e)) for e in examples]
-    rows, answers = [], greedy(model, tokenizer, prompts, settings)
-    for e, (text, truncated, _) in zip(examples, answers):
-        problem = rubric_problem(text, truncated, form)
-        rows.append({"id": e.id, "question": e.question, "text": text, "problem": problem})
-    return rows
+    return [
+        {
+            "id": e.id,
+            "question": e.question,
+            "text": text,
+            "problem": rubric_problem(text, truncated, form),
+        }
+        for e, (text, truncated, _) in zip(examples, greedy(model, tokenizer, prompts, settings))
+    ]
 
 
 def validate(
@@ -175,17 +179,13 @@ def completion_hidden(model: GPT, rows: list[tuple[list[int], list[int]]]) -> to
 def sft_loss(
     student: GPT, teacher: None, micro_batch: list[Rollout], num_tokens: float, settings: Settings
 ) -> tuple[Tensor, dict]:
-    """-log p_S(y_t) times the token's weight: stage 0 and supervised distillation.
-
-    A token of weight 0 costs no logits: N counts the others.
-    """
+    """-log p_S(y_t) times the token's weight: stage 0 and supervised distillation."""
     rows = [(r.prompt_ids, r.completion_ids) for r in micro_batch]
+    hidden = completion_hidden(student, rows)  # [N, n_embd]
     targets = [i for r in micro_batch for i in r.completion_ids]
+    targets = torch.tensor(targets, device=hidden.device)  # [N]
     weights = [w for r in micro_batch for w in r.token_weights or [1.0] * len(r.completion_ids)]
-    counted, device = [t for t, w in enumerate(weights) if w], student.head_weight.device
-    hidden = completion_hidden(student, rows)[torch.tensor(counted, device=device)]  # [N, n_embd]
-    targets = torch.tensor([targets[t] for t in counted], device=device)  # [N]
-    weights = torch.tensor([weights[t] for t in counted], device=device)  # [N]
+    weights = torch.tensor(weights, device=hidden.device)  # [N]
     logits = (hidden @ student.head_weight.T).float()  # [N, V]
     nll = F.cross_entropy(logits, targets, reduction="none")  # [N]
     return (nll * weights).sum() / num_tokens, {}  # autocast would round nll @ weights

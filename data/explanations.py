@@ -38,7 +38,8 @@ STATES = (
     "soil drier than the optimum", "soil colder than the optimum", "soil already too acid",
     "well-aired soil", "nitrogen-rich litter", "nitrogen-poor soil", "phosphorus-poor soil",
     "thin soil", "dim light", "uphill run", "plain water", "loose sediment on the bed",
-    "easily broken bed rock", "fine bank material", "all salt dissolved", "not yet saturated",
+    "easily broken bed rock", "fine bank material", "wide shallow channel", "by day",
+    "free rolling downhill", "all salt dissolved", "not yet saturated",
     "water the only impurity", "dilute solution", "weak monoprotic acids", "oxide resists acid",
 )
 # Causes whose effect turns round where their condition does not hold: no other link's options.
@@ -218,10 +219,11 @@ def question(p: Explanation, order: tuple[str, ...], fact: int, ask: int) -> str
     elif p.kind == "more":
         thing, other = p.path.links[0].thing, NAMES[p.place == "A"]
         more = "greater" if p.does[0] == RISES else "lower"
+        where = "in" if thing in ("meadow", "valley") else "for"
         said["facts"] = (
-            f"{thing}s A and B at first differ only in the {first}, which is {more} in {p.place}.",
-            f"for {thing} {p.place} the {first} is {more} than for {thing} {other}; all else is alike at first.",
-            f"of two {thing}s, A and B, alike otherwise, {p.place} is the one with the {more} {first}.",
+            f"{thing}s A and B differ only in the {first} and its effects; the {first} is {more} in {p.place}.",
+            f"{where} {thing} {p.place} the {first} is {more} than {where} {thing} {other}, and they differ in nothing else but its effects.",
+            f"of two {thing}s, A and B, that differ only in the {first} and its effects, {p.place} is the one with the {more} {first}.",
         )[fact]
         said["ask"] = (
             f"which has the greater {last}, and why?",
@@ -231,7 +233,7 @@ def question(p: Explanation, order: tuple[str, ...], fact: int, ask: int) -> str
     elif p.kind == "cause":
         said["facts"] = (
             f"the {last} {'should rise' if p.ends[0] == RISES else 'should fall'}.",
-            f"the aim is that the {last} {VERB[p.ends[0]]}.",
+            f"the aim is for the {last} to {'rise' if p.ends[0] == RISES else 'fall'}.",
             f"somebody wants the {last} to {'rise' if p.ends[0] == RISES else 'fall'}.",
         )[fact]
         said["ask"] = (
@@ -331,7 +333,7 @@ def rubric(p: Explanation, rng: random.Random) -> Rubric:
     for path, does in zip(p.paths, p.does):
         for link in path.links:
             then = does * link.sign
-            said_so = statement(link.cause, does, link.effect, then)
+            said_so = statement(link.cause, does, link.effect, then, _verbs(p))
             text = f"Essential: {rng.choice(SAYS)}{said_so}"
             criteria.append(Criterion("Link", text, rng.choice((4, 5)), f"states {said_so}"))
             said.append((link, does, then))
@@ -351,7 +353,7 @@ def rubric(p: Explanation, rng: random.Random) -> Rubric:
         others.append(Criterion("Form", text, 1, "answer-line"))
     link, does, then = rng.choice(said)
     if then != STAYS and (len(criteria) + len(others) < 3 or rng.random() < 0.5):
-        turned = statement(link.cause, does, link.effect, -then)
+        turned = statement(link.cause, does, link.effect, -then, _verbs(p))
         text = f"Pitfall: does not say that {turned}"
         others.append(Criterion("Sign", text, rng.choice((-1, -2)), f"avoids {turned}"))
     if len(criteria) + len(others) < 3:

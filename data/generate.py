@@ -218,7 +218,7 @@ def _optional_criteria(p: Problem, rng: random.Random) -> list[Criterion]:
     criteria = []
     if p.kind in ("one-step", "conversion", "extra"):
         needed = [name for name in p.given if name != p.extra]
-        text = f"Important: puts in {_listing([p.stated(name) for name in needed])}"
+        text = f"Important: puts in {_listing([p.measure(name) for name in needed])}"
         check = "shows " + "; ".join(p.measure(name) for name in p.forms[0].names)
         criteria.append(Criterion("Values", text, 2, check))
     text = "Optional: ends with the answer on a line of its own"

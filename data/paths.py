@@ -32,6 +32,10 @@ NOT_TOGETHER = frozenset(frozenset(pair.split(" & ")) for pair in (
     "salt mass & stock concentration",
     "salt mass & stock volume",
     "salt mass & dilution factor",
+    "sun elevation & hill shade",
+    "acceleration & acceleration distance",
+    "starting speed & acceleration distance",
+    "solution volume & stock concentration",
 ))
 # fmt: on
 

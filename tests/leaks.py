@@ -65,12 +65,12 @@ OPTION = re.compile(
     r"[:;] the ([^;:]+?) (rises|falls), so the ([^;:]+?) (?:rises|falls|stays the same) \([A-D]\)"
 )
 MORE = (
-    r"differ only in the (?P<q>[^.?]+?), which is (?P<d>\w+) in [AB]\.",
-    r"or [^.?]+? [AB] the (?P<q>[^.?;]+?) is (?P<d>greater|lower) than for ",
-    r", A and B, alike otherwise, [AB] is the one with the (?P<d>greater|lower) (?P<q>[^.?]+?)\.",
+    r"differ only in the (?P<q>[^.?]+?) and its effects; the [^.?;]+? is (?P<d>\w+) in [AB]\.",
+    r"(?:or|in|In) [^.?]+? [AB] the (?P<q>[^.?;]+?) is (?P<d>greater|lower) than (?:for|in) ",
+    r", A and B, that differ only in the [^.?]+? and its effects, [AB] is the one with the (?P<d>greater|lower) (?P<q>[^.?]+?)\.",
 )
 MOST = r"which has the greater ([^.?]+?), and|in which is the ([^.?]+?) greater|which of them has the greater ([^.?]+?)\."
-WANTED = r"The ([^.?]+?) should (rise|fall)\.|aim is that the ([^.?]+?) (rise|fall)s\.|wants the ([^.?]+?) to (rise|fall)\."
+WANTED = r"The ([^.?]+?) should (rise|fall)\.|aim is for the ([^.?]+?) to (rise|fall)\.|wants the ([^.?]+?) to (rise|fall)\."
 CAUSE = r"how must the ([^.?]+?) change|which way must the ([^.?]+?) change\?|how the ([^.?]+?) must change"
 LAST = r"what happens to the ([^.?]+?), and|how does the ([^.?]+?) change\?|how the ([^.?]+?) will change\."
 CHANGE = re.compile(rf"\bthe ([^.,?;]+?) {DOES}(?= and the |\.)", re.I)

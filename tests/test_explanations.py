@@ -100,14 +100,14 @@ OPTIONS = (
         ),
         (
             by_hand("more", -1, place="A"),
-            "Given: same wind. Valleys A and B at first differ only in the a, which is lower in A. "
+            "Given: same wind. Valleys A and B differ only in the a and its effects; the a is lower in A. "
             "Which has the greater c, and why?",
             "in A, the a is lower, so the b is greater\nin A, the b is greater, so the c is greater\n"
             "Answer: A",
         ),
         (
             by_hand("more", 1, place="B"),
-            "Given: same wind. Valleys A and B at first differ only in the a, which is greater in B. "
+            "Given: same wind. Valleys A and B differ only in the a and its effects; the a is greater in B. "
             "Which has the greater c, and why?",
             "in B, the a is greater, so the b is lower\nin B, the b is lower, so the c is lower\n"
             "Answer: A",
@@ -267,11 +267,11 @@ def test_a_choice_has_one_right_option():
 
 # ---------------------------------------------------------------------------------- held-out wordings
 FACTS = (  # the wordings of the facts by kind, as in a question's text
-    (("more", 0), r" A and B at first differ only in "),
-    (("more", 1), r"; all else is alike at first\."),
+    (("more", 0), r"s A and B differ only in "),
+    (("more", 1), r", and they differ in nothing else but its effects\."),
     (("more", 2), r"Of two .+, A and B, "),
     (("cause", 0), r"The [^.]+ should (?:rise|fall)\."),
-    (("cause", 1), r"The aim is that "),
+    (("cause", 1), r"The aim is for "),
     (("cause", 2), r"Somebody wants "),
     (("change", 1), r"Suppose that "),
     (("change", 2), r"Imagine that "),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from report.plot import Line, Panel, cell, chart, interval, markdown
 from study.read import KEY_GROUPS, PREPARED, SAMPLED_GROUPS, SAMPLES, Runs, is_grid
-from study.runs import RUNS, TABLES
+from study.runs import TABLES
 from study.statistics import (
     MEASURES,
     SAMPLED,
@@ -22,6 +22,7 @@ OTHERS = (  # runs that rcsd-learned is compared with
     *("rcsd-reference", "reverse-kl-pg", "sft-30", "opsd-30", "noisy-30", "teacher-learned"),
 )
 CURVES = ("grpo", "grpo-rubric", "opsd", "reverse-kl-pg", "rcsd-learned", "rcsd-reference")
+CLEAN = {"sft-30": "sft", "opsd-30": "opsd", "noisy-30": "rcsd-reference"}  # without wrong steps
 COLOURS = {  # of Okabe and Ito
     "base": "#777777",
     "sft": "#E69F00",
@@ -304,9 +305,10 @@ class Report:
     def long(self, names: list[str]) -> None:
         self.parts += [
             "### 400 steps",
-            "Short: the same run with 60 steps, on the same seed. Best and last: validation "
-            "accuracy in %, mean of what is known and what is new; a last one far below the best "
-            "is a collapse. The groups are of the best weights.",
+            "Short: the same method with 60 steps, on the same seed (for rcsd: rcsd-learned, whose "
+            "teacher is fixed). Best and last: validation accuracy in %, mean of what is known and "
+            "what is new; a last one far below the best is a collapse. The groups are of the best "
+            "weights.",
         ]
         panels = []
         for column in ("known", "new"):
@@ -331,12 +333,7 @@ class Report:
             "A wrong step in 30% of the reference solutions, or a wrong relation in 30% of the "
             "rubrics. Clean: the same run without.",
         ]
-
-        def clean(name: str) -> str:
-            flags = RUNS[name].flags
-            return flags["method"] if "method" in flags else "rcsd-reference"
-
-        columns = {**self.accuracy(), **self.minus(clean, "clean")}
+        columns = {**self.accuracy(), **self.minus(lambda name: CLEAN.get(name, name), "clean")}
         self.table(names, {**columns, **self.minus_run("rcsd-learned")})
 
     def writer(self, names: list[str]) -> None:

@@ -163,7 +163,8 @@ def test_what_the_other_sections_compare(study_report):
         "noisy-30", "rcsd-reference", "average"
     )
     assert corrupted["opsd-30"]["new laws − clean"] == paired("opsd-30", "opsd", "new laws")
-    assert corrupted["sft"]["new laws − clean"] == "–"
+    for name in ("sft", "rcsd-reference", "rcsd-learned"):  # clean ones themselves
+        assert corrupted[name]["new laws − clean"] == "–"
     writer = rows("A rubric writer taught on noisy rubrics")
     assert [row["run"] for row in writer] == ["rcsd-learned", "noisy-writer", "noisy-30"]
     # rcsd-learned: its writer is that of teacher-learned

@@ -46,6 +46,11 @@ def test_corrupted_solution_by_hand():
         two.replace("b × c = 2 × 3", "b ÷ c = 2 ÷ 3"),
         two.replace("a × e = 6 × 2", "a ÷ e = 6 ÷ 2"),
     }
+    stated = "d = a × e\n" + two  # two steps begin with the law of what is asked for
+    assert {corrupted_solution(stated, rng) for _ in range(20)} == {
+        stated.replace("b × c = 2 × 3", "b ÷ c = 2 ÷ 3"),
+        stated.replace("a × e", "a ÷ e").replace("6 × 2", "6 ÷ 2"),
+    }
     for text in ("", "It is 4.", "1 + 1\nAnswer: 2 m", "x = 3\nAnswer: 3 m"):
         with pytest.raises(ValueError, match="line with a relation"):
             corrupted_solution(text, rng)

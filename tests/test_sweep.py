@@ -208,7 +208,7 @@ def test_a_line_says_what_was_measured(finished):
             counts = {name: len(text) for name, text in line["correct"].items()}
             seen = sum(counts[f"new {x}"] for x in ("laws", "links"))
             unseen = sum(counts[f"unseen {x}"] for x in ("two-step", "chain", "phrasing"))
-            assert (seen, unseen) == (24, 48)
+            assert (seen, unseen) == (24, 60)
             assert set("".join(line["correct"].values())) <= {"0", "1"}
             assert all(0 <= score <= 1 for score in line["score"].values())
         if line["steps"]:

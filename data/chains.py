@@ -1,8 +1,8 @@
 """The chains: laws that share a quantity, for two-step problems.
 
-PAIRS has a row for each two laws that do. A pair makes several chains: one law first or the other,
-and each quantity of the second law in turn as the target. A hard pair is for the hard test set
-alone: no training question joins its two laws, in either order.
+PAIRS has a row for each pair of laws that questions join. A pair makes several chains: mostly
+either law may come first, and each quantity of the second law in turn is the target. A hard pair is
+for the hard test set alone: no training question joins its two laws, in either order.
 """
 
 from dataclasses import dataclass
@@ -44,11 +44,11 @@ class Chain:
 
 
 def _chains(one: str, other: str, shared: str, scene: str, *, hard=False, only="") -> list[Chain]:
-    """The chains of two laws, each law first in its turn.
+    """The chains of two laws, each law first in turn.
 
-    `shared` is "quantity", or "quantity as its name in the other law". What else they share has one
-    value, so it is no target. `only` is the one law that may come first, where the scene or the
-    numbers have no other order.
+    `shared` is "quantity", or "quantity as its name in the other law". Any other quantity that both
+    laws have is no target: it has the same value in both. `only` is the one law that may come
+    first, where the scene or the numbers allow no other order.
     """
     name, _, other_name = shared.partition(" as ")
     other_name, made = other_name or name, []

@@ -33,7 +33,7 @@ KIND_SHARES = (0.4, 0.08, 0.1, 0.16, 0.16, 0.1)
 LENGTH_SHARES = (0.4, 0.35, 0.25)  # of paths of one, two and three links
 UNSEEN_SHARE = 0.8  # of the hard set: an unseen path; the others have an unseen wording
 # fmt: off
-# Parts of conditions that say in which state a thing is, and that hold no cause.
+# Parts of conditions that say in which state a thing is, and that name no cause.
 STATES = (
     "soil drier than the optimum", "soil colder than the optimum", "soil already too acid",
     "well-aired soil", "nitrogen-rich litter", "nitrogen-poor soil", "phosphorus-poor soil",
@@ -42,7 +42,8 @@ STATES = (
     "free rolling downhill", "all salt dissolved", "not yet saturated",
     "water the only impurity", "dilute solution", "weak monoprotic acids", "oxide resists acid",
 )
-# Causes whose effect turns round where their condition does not hold: no other link's options.
+# Causes whose effect turns round where their condition does not hold. The fourth statement of a
+# choice has none of these, as the question does not state the condition of its link.
 UNSAFE = (
     "planet radius", "soil temperature", "soil moisture", "soil acidity", "soil depth",
     "hill steepness", "channel width", "water temperature", "water mass", "salt concentration",

@@ -105,7 +105,10 @@ def _fraction(x: Fraction) -> str:
 
 
 def solution(problem: Problem) -> str:
-    """The worked solution: one line for each step, then the line "Answer: ..."."""
+    """The worked solution: a line for each step, then the line "Answer: ...".
+
+    Before two steps stands the law of what is asked for; a conversion has a line of its own.
+    """
     p = problem
     if p.kind == "comparison":
         lines = _comparison_lines(p)
@@ -115,7 +118,9 @@ def solution(problem: Problem) -> str:
         lines = []
         if p.converted in p.given:
             lines.append(f"{p.converted} = {p.stated(p.converted)} = {p.measure(p.converted)}")
-        if p.kind == "two-step":  # what is asked for comes first: it says what else is needed
+        if (
+            p.kind == "two-step"
+        ):  # the law of what is asked for comes first: it says what else is needed
             lines.append(p.forms[-1].relation)
         for form in p.forms:
             sides = [form.relation, form.expression(p.measure), *form.steps(p.values)]

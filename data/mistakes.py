@@ -54,7 +54,7 @@ def mistaken(problem: Problem, step: int) -> Problem | None:
 
 
 def _key_of_step(problem: Problem, step: int) -> str:
-    """The law of a step, worked from the right relation, and its numbers."""
+    """The key of a step: its law and the numbers that the problem has for it."""
     law = BY_NAME[problem.keys[step].partition(":")[0]]
     values = {name: problem.values[name] for name in names_of(law)}
     return key_of(law, values)

@@ -1,7 +1,7 @@
 """Paths through the links: chains of one to three causes and effects, real and invented.
 
-A path is asked about in a kind of question and a direction. Which of the three splits that belongs
-to depends on a hash of its text alone, so no training question is also a test question.
+A question asks about a path in one of several kinds and directions. Its split depends on a hash of
+these three alone, so no training question is also a test question.
 """
 
 import hashlib

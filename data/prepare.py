@@ -11,7 +11,7 @@
     valid.jsonl       questions about known and new laws, for choosing settings
     test_known.jsonl  known laws, with numbers that no training question has
     test_new.jsonl    new laws, with numbers that no training question has
-    test_hard.jsonl   such numbers, and an unseen phrasing or two-step combination
+    test_hard.jsonl   an unseen phrasing, pair of laws or chain of links; 2.5 times as many
     tokenizer.txt     the merges, trained on base.jsonl
 
 What known, new and invented laws are is explained at the top of `laws.py`.

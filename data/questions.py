@@ -58,10 +58,10 @@ def questions(
 ) -> list[Example]:
     """Draw `count` different questions of a split; `new_share` of them (0 to 1) need a new law.
 
-    `hard` draws phrasings and two-step combinations that no training question has. `taken` holds
-    the questions and the keys (law and numbers) that may not occur. `mistakes` gives, for a law,
-    the share of solutions (0 to 1) that are worked from a wrong relation; the answers and rubrics
-    stay right. For two laws the larger share counts. Raises ValueError if 5000 draws in a row find
+    `hard` draws phrasings, pairs of laws and chains of links that no training question has. `taken`
+    holds the questions and the keys (law and numbers) that may not occur. `mistakes` gives, for a
+    law, the share of solutions (0 to 1) that are worked from a wrong relation; the answers and
+    rubrics stay right. For two laws the larger share counts. Raises ValueError if 5000 draws in a row find
     nothing different.
     """
     rng = random.Random(f"{name} {seed}")

@@ -1,7 +1,7 @@
 """What a teacher reads: reference, learned or corrupted rubrics, and corrupted solutions.
 
 A corrupted solution has the right final answer and a wrong step. A rubric can be noisy (it states a
-wrong relation), reduced (half of its criteria) or shuffled (the rubric of another question).
+wrong relation or link), reduced (half of its criteria) or shuffled (another question's rubric).
 """
 
 import random
@@ -19,10 +19,10 @@ _INVERSE = str.maketrans("×÷+−", "÷×−+")
 def corrupted_solution(solution: str, rng: random.Random) -> str:
     """The solution with the same final answer and one wrong step.
 
-    The step has the inverse operation in its relation and work: "force = mass × acceleration =
-    3 kg × 4 m/s² = 12 N" becomes "force = mass ÷ acceleration = 3 kg ÷ 4 m/s² = 12 N". A cause
-    with its effect has the effect turned round. Raises ValueError if no line of the solution has a
-    relation.
+    The step has the inverse operation in its relation and work, on every line that has them:
+    "force = mass × acceleration = 3 kg × 4 m/s² = 12 N" becomes "force = mass ÷ acceleration =
+    3 kg ÷ 4 m/s² = 12 N". A cause with its effect has the effect turned round. Raises ValueError if
+    no line of the solution has a relation.
     """
     lines = solution.split("\n")
     factor_lines = [i for i, line in enumerate(lines) if line.startswith("factor = ")]
@@ -50,7 +50,7 @@ def _with_wrong_work(line: str) -> str:
     """
     if turned(line) != line:
         return turned(line)
-    if line.count(" = ") == 1:  # a relation alone, where a datum is missing
+    if line.count(" = ") == 1:  # a relation alone: a datum is missing, or two steps begin with it
         return line.translate(_INVERSE)
     work, equals, result = line.rpartition(" = ")
     return work.translate(_INVERSE) + equals + result

@@ -65,7 +65,7 @@ class Settings:
     explanation_share: float = setting(0.45, "data", "share of the questions that ask why")
     stage1_questions: int = setting(1200, "data", "questions with reference rubrics for stage I")
     stage2_questions: int = setting(1600, "data", "questions for stage II")
-    test_questions: int = setting(400, "data", "questions in each test set")
+    test_questions: int = setting(400, "data", "questions in a test set; the hard one: 2.5 times")
     vocab_size: int = setting(1536, "data", "tokens, special ones included")
 
     dtype: str = setting("float32", "base", "of training; sampling and loss: float32", DTYPES)

@@ -99,9 +99,10 @@ def key_share(
 def sample(
     model: GPT, tokenizer: Tokenizer, sets: dict[str, list[Example]], settings: Settings
 ) -> dict[str, dict[str, str]]:
-    """What SAMPLES answers to the first questions about what is new have in common, by group.
+    """Sample SAMPLES answers to each of the first questions about what is new.
 
-    {"right", "distinct"}: a digit for each question, the number of right and of different answers.
+    Returns {"right", "distinct"} by group: for each question a digit, how many answers are right
+    and how many differ.
     """
     found = {}
     for name in SAMPLED_GROUPS:
@@ -162,7 +163,7 @@ def train_run(
     """Train one run from the base model of a seed and test it; returns its line.
 
     A run of the grid of learning rates is only validated. A run with fewer or noisy rubrics for
-    stage I has a stage I of its own, which takes the settings of its seed, `preset`, and these.
+    stage I has a stage I of its own, with the settings of its seed, `preset`, and these two.
     `settings` are those of stage II.
     """
     folder = seed_folder / "runs" / name
@@ -219,7 +220,7 @@ class Job:
     facts: dict
     """What its lines say beside its results."""
     is_sampled: bool = False
-    """Its model, of name "seed" the base, is also sampled."""
+    """Its model (for name "seed": the base) is also sampled."""
     is_tested: bool = True
     """False for a seed that only tunes."""
 

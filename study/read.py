@@ -24,8 +24,8 @@ GROUPS = (  # of the test questions
     *("new laws", "new links", "unseen two-step", "unseen chain", "unseen phrasing"),
     *("known laws", "known links"),
 )
-KEY_GROUPS = ("new laws", "new links", "known laws", "known links")  # rubric writers are judged on
-SAMPLED_GROUPS = ("new laws", "new links")  # students are sampled on
+KEY_GROUPS = ("new laws", "new links", "known laws", "known links")  # that judge rubric writers
+SAMPLED_GROUPS = ("new laws", "new links")  # on which students are sampled
 PREPARED = "prepared"  # the run of a seed that only tunes: a line without results
 SAMPLES = 8  # answers to each question there
 Runs = dict[str, dict[int, dict]]  # lines by run and seed
@@ -47,7 +47,7 @@ def of_each(is_right: Callable[[object], bool], groups: tuple = GROUPS) -> Calla
 
 
 def is_curve(value) -> bool:
-    """Whether a value is a list of four numbers each."""
+    """Whether a value is a list of points, each of four numbers."""
     if not isinstance(value, list):
         return False
     for point in value:

@@ -3,7 +3,7 @@
     python -m study.regrade --out out/study
 
 A run's answers lie in seedN/answers/ beside runs.jsonl. Graded again are "correct" and "score".
-What was measured on questions whose answers are not stored stays: "valid", "curve", "explored".
+What was measured on answers that are not stored stays: "valid", "curve", "sampled".
 """
 
 import json

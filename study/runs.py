@@ -1,7 +1,7 @@
 """The table of runs: what the study trains.
 
 Edit the table; `bash train.sh study` trains the runs that are missing and makes the tables again.
-Every run starts from the base model (and, for learned rubrics, the rubric writer) of its seed and
+Every run starts from the base (and, for learned rubrics, from the rubric writer of its seed) and
 differs from the others only in the flags written here. A run that answers several questions is
 trained once.
 """
@@ -140,7 +140,7 @@ class Plan:
         return sorted({seed for run in self.runs for seed in run.seeds})
 
 
-START = "shipped/base.pt"  # the base of every seed, of preset cpu
+START = "shipped/base.pt"  # of preset cpu; every seed starts from it
 QUICK_RUNS = (
     *("sft", "grpo", "opsd", "rcsd-learned", "rcsd-reference"),
     *("sft-30", "opsd-30", "shuffled"),

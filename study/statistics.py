@@ -92,7 +92,7 @@ def resample(runs: Runs, names: Sequence[str], seeds: list[int], draws: int = DR
     outcome: which of the k runs were right. So the counts of the 2^k outcomes among n resampled
     questions are one multinomial draw of n with the observed shares, the same distribution as
     drawing the questions one by one. The generator starts anew for each comparison, so that other
-    runs change nothing. With three or five seeds to draw from, the interval is rough.
+    runs change nothing. With one to five seeds to draw from, the interval is rough.
     """
     generator = np.random.default_rng(0)
     outcomes = range(2 ** len(names))  # bit k: run k is right

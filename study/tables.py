@@ -3,8 +3,8 @@
     python -m study.tables             # prints the tables; writes study/results/
     python -m study.tables --readme    # also puts them between the markers in study/README.md
 
-The first lines say which runs are missing. study/results/ gets the pictures and results.json. Accuracies are shares from 0 to 1 in
-results.json, percent in tables and pictures.
+The first lines say which runs are missing. study/results/ gets the pictures and results.json.
+Accuracies are shares from 0 to 1 in results.json, percent in tables and pictures.
 """
 
 import json

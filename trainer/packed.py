@@ -1,6 +1,6 @@
 """A finished base in a small file, so that a run can begin with stage I (--start FILE).
 
-    python -m trainer.packed out/cpu shipped/base.pt     # bfloat16 weights, tokenizer, settings: 2 MB
+    python -m trainer.packed out/cpu shipped/base.pt     # bfloat16 weights, tokenizer, settings: 3 MB
 
 The file says which data the base was trained on: a run that starts from it makes its questions with
 the same generator, and a digest of the corpus's first rows tells when that has changed. The run's
@@ -22,7 +22,7 @@ from trainer.checkpoints import load, require_same_inputs, require_same_settings
 from trainer.settings import Settings, settings_of
 
 FIRST_ROWS = 300  # of the corpus, for its digest
-# What a run may have otherwise than the base: the counts and the seed of its own questions. The
+# What may differ between a run and its base: the counts and the seed of the run's questions. The
 # splits are hashes, the same for every seed: no test question of one is a row of another's corpus.
 FREE = ("seed", "stage1_questions", "stage2_questions", "test_questions")
 

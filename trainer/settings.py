@@ -78,8 +78,8 @@ class Settings:
     mlp_width: int = setting(400, "base", "size of the MLP's hidden layer")
     base_steps: int = setting(10_000, "base", "steps of stage 0")
     base_tokens: int = setting(2048, "base", "tokens in a batch of stage 0, padding counted")
-    prompt_weight: float = setting(0.3, "base", "weight of a prompt token in the loss")
-    base_lr: float = setting(0.015, "base", "peak learning rate of Muon; a fifth for AdamW")
+    prompt_weight: float = setting(0.1, "base", "weight of a prompt token in the loss")
+    base_lr: float = setting(0.01, "base", "peak learning rate of Muon; a fifth for AdamW")
 
     data: str = setting("", "stage1", "your own JSON Lines file (see data/README.md)")
     stage1_limit: int = setting(0, "stage1", "use the first N questions of stage I; 0: all")

@@ -234,7 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
         "seed": 0,
         "base_rows": 160_000,
         "exposure_count": 1500,
-        "stage1_questions": 1200,
+        "stage1_questions": 2400,
         "stage2_questions": 1600,
         "test_questions": 400,
         "vocab_size": 1536,

@@ -63,7 +63,7 @@ class Settings:
     exposure_count: int = setting(1500, "data", "solved questions about new laws in stage 0")
     exposure_share: float = setting(0.03, "data", "share of stage-0 rows that are one of them")
     explanation_share: float = setting(0.45, "data", "share of the questions that ask why")
-    stage1_questions: int = setting(1200, "data", "questions with reference rubrics for stage I")
+    stage1_questions: int = setting(2400, "data", "questions with reference rubrics for stage I")
     stage2_questions: int = setting(1600, "data", "questions for stage II")
     test_questions: int = setting(400, "data", "questions in a test set; the hard one: 2.5 times")
     vocab_size: int = setting(1536, "data", "tokens, special ones included")
@@ -86,9 +86,9 @@ class Settings:
     stage1_noisy: float = setting(
         0.0, "stage1", "share of stage I's rubrics with a wrong key relation"
     )
-    stage1_steps: int = setting(130, "stage1", "steps of stage I")
+    stage1_steps: int = setting(300, "stage1", "steps of stage I")
     batch: int = setting(64, "stage1", "completions in a step")
-    lr: float = setting(0.001, "stage1", "peak learning rate")
+    lr: float = setting(0.002, "stage1", "peak learning rate")
     max_new_tokens: int = setting(128, "stage1", "a completion is truncated at this length")
     temperature: float = setting(1.0, "stage1", "of sampling and of the loss")
     beta: float = setting(0.0, "stage1", "0: forward KL, 1: reverse KL, between: generalised JSD")

@@ -235,7 +235,7 @@ def main(arguments: list[str] | None = None) -> int:
         "base_rows": 160_000,
         "exposure_count": 1500,
         "stage1_questions": 2400,
-        "stage2_questions": 1600,
+        "stage2_questions": 3200,
         "test_questions": 400,
         "vocab_size": 1536,
     }

@@ -64,7 +64,7 @@ class Settings:
     exposure_share: float = setting(0.03, "data", "share of stage-0 rows that are one of them")
     explanation_share: float = setting(0.45, "data", "share of the questions that ask why")
     stage1_questions: int = setting(2400, "data", "questions with reference rubrics for stage I")
-    stage2_questions: int = setting(1600, "data", "questions for stage II")
+    stage2_questions: int = setting(3200, "data", "questions for stage II")
     test_questions: int = setting(400, "data", "questions in a test set; the hard one: 2.5 times")
     vocab_size: int = setting(1536, "data", "tokens, special ones included")
 
@@ -104,7 +104,7 @@ class Settings:
     updates_per_batch: int = setting(1, "stage1", "optimizer steps on each batch of samples")
 
     stage2_limit: int = setting(0, "stage2", "use the first N questions of stage II; 0: all")
-    stage2_steps: int = setting(130, "stage2", "steps of stage II")
+    stage2_steps: int = setting(200, "stage2", "steps of stage II")
     eval_every: int = setting(
         0, "stage2", "validate every N steps, keep the best; 0: keep the last"
     )

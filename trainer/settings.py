@@ -224,7 +224,11 @@ class Settings:
 PRESETS = {
     "cpu": {},
     "quick": dict(  # the shipped base of preset cpu
-        start="shipped/base.pt", stage1_steps=90, stage2_steps=100, test_questions=100
+        start="shipped/base.pt",
+        stage1_steps=90,
+        stage2_questions=1200,
+        stage2_steps=80,
+        test_questions=80,
     ),
     "smoke": dict(
         base_rows=3000,

@@ -18,7 +18,7 @@ bash train.sh study [--quick]
 
   own    your own: pretrained weights with --model DIR, questions with --data FILE (see docs/pretrained.md)
   auto   gpu with CUDA, else cpu (the default)
-  cpu    35 to 60 minutes on two cores
+  cpu    45 to 75 minutes on two cores
   gpu    a larger model and longer text
   quick  cpu without stage 0, from the base that is shipped: a first result in minutes
   smoke  the same path in under two minutes, to see that it runs; its numbers mean nothing

@@ -225,10 +225,10 @@ PRESETS = {
     "cpu": {},
     "quick": dict(  # the shipped base of preset cpu
         start="shipped/base.pt",
-        stage1_steps=90,
-        stage2_questions=1200,
-        stage2_steps=80,
-        test_questions=80,
+        stage1_steps=70,
+        stage2_questions=800,
+        stage2_steps=60,
+        test_questions=70,
     ),
     "smoke": dict(
         base_rows=3000,

@@ -96,7 +96,7 @@ def answer(problem: Problem) -> str:
 
 
 def answer_unit(problem: Problem) -> str:
-    """The unit in which the answer is wanted: "N", or "mN" if the question asks for it."""
+    """The unit in which the answer is wanted: "km", or "m" if the question asks for it."""
     return problem.stated(problem.target).split(" ", 1)[1]
 
 

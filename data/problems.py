@@ -187,7 +187,7 @@ class Problem:
         return f"{self.values[name]} {self.units[name]}"
 
     def stated(self, name: str) -> str:
-        """The value in the unit of the question: "12 N", or "12000 mN" for what is converted."""
+        """The value in the unit of the question: "12 km", or "12000 m" for what is converted."""
         if name != self.converted:
             return self.measure(name)
         unit, factor = SMALLER[self.units[name]]

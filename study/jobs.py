@@ -17,7 +17,7 @@ from data.split import TESTS
 from data.tokenizer import Tokenizer, read_tokenizer
 from evaluate import answer_all, group_of, judge_rubrics
 from model import GPT
-from rcsd import METHODS, run_stage1, run_stage2
+from rcsd import run_stage1, run_stage2
 from report.pass_at import count_kinds, sample_answers
 from rubrics import Example, Rubric, is_right
 from step import validate, write_rubrics
@@ -162,19 +162,18 @@ def train_run(
 ) -> list[dict]:
     """Train one run from the base model of a seed and test it; returns its line.
 
-    A run of the grid of learning rates is only validated. A run with fewer or noisy rubrics for
-    stage I has a stage I of its own, with the settings of its seed, `preset`, and these two.
+    A run of the grid of learning rates is only validated. A run with noisy rubrics for
+    stage I has a stage I of its own, with the settings of its seed, `preset`, and its own share.
     `settings` are those of stage II.
     """
     folder = seed_folder / "runs" / name
     folder.mkdir(parents=True, exist_ok=True)
-    own_writer = settings.stage1_limit > 0 or settings.stage1_noisy > 0
+    own_writer = settings.stage1_noisy > 0
     shared = ("data", "base.pt") if own_writer else ("data", "base.pt", "rubrics.jsonl")
     link_run(seed_folder, folder, shared)
     tokenizer, device, tested = read_tokenizer(folder), device_of(settings), {}
     if own_writer:
-        own = dict(stage1_limit=settings.stage1_limit, stage1_noisy=settings.stage1_noisy)
-        run_stage1(folder, replace(preset, **own), True)
+        run_stage1(folder, replace(preset, stage1_noisy=settings.stage1_noisy), True)
         writer = load_model(folder / "stage1.pt", device)
         _, tested["stage1"] = key_share(writer, tokenizer, test_questions(folder), settings)
     run_stage2(folder, settings, True)
@@ -184,7 +183,6 @@ def train_run(
         sampled += row["sampled"]
         if "valid_new" in row:
             curve.append([row["step"] + 1, sampled, row["valid_known"], row["valid_new"]])
-    samples_completions = METHODS[settings.method].on_policy
     if not is_grid(name):
         student, sets = load_model(folder / "stage2.pt", device), test_questions(folder)
         tested |= measure(student, tokenizer, sets, settings)
@@ -197,13 +195,11 @@ def train_run(
         "kept": load(folder / "stage2.pt")["kept"],
         "steps": len(log),
         "sampled_tokens": sampled,
-        "completions": len(log) * settings.batch if samples_completions else 0,
         "seconds": sum(row["seconds"] for row in log),
         "valid": max((known + new) / 2 for _, _, known, new in curve),
         "train": {
             "clipped": average(log, "clipped"),
             "gradient_flipped": average(log, "gradient_flipped"),
-            "frac_zero_std": average(log, "frac_zero_std"),
         },
     }
     return [line]

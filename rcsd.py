@@ -144,6 +144,8 @@ class Stage:
     name: str
     """File stem of the checkpoint and the log."""
     steps: int
+    lr: float
+    """Peak learning rate of AdamW."""
     method: Method
     student_prompt: Callable[[Example], Sections]
     teacher_prompt: Callable[[Example], Sections] | None
@@ -224,7 +226,7 @@ def post_train(
     teacher = make_teacher(student, settings) if method.uses_teacher else None
     share_out(settings, student, teacher)
     optimizers = [
-        torch.optim.AdamW(student.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.0)
+        torch.optim.AdamW(student.parameters(), lr=stage.lr, betas=(0.9, 0.98), weight_decay=0.0)
     ]
     examples = drop_too_long(stage, out, examples, tokenizer, settings)
     inputs |= stage.inputs
@@ -281,6 +283,7 @@ def run_stage1(out: Path, settings: Settings, resume: bool) -> None:
     stage = Stage(
         "stage1",
         settings.stage1_steps,
+        settings.stage1_lr,
         METHODS["rcsd"],
         student_prompt=writer_prompt,
         teacher_prompt=lambda e: writer_prompt(e, e.rubric),
@@ -335,6 +338,7 @@ def run_stage2(out: Path, settings: Settings, resume: bool) -> None:
     stage = Stage(
         "stage2",
         settings.stage2_steps,
+        settings.lr,
         method,
         student_prompt=lambda e: prompt(e.question),
         teacher_prompt=stage2_teacher if method.uses_teacher else None,

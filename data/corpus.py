@@ -12,11 +12,11 @@ from rubrics import GENERIC, Example, Rubric, Sections, prompt
 # rubrics. New laws only occur in the exposures, which replace a share of the rows.
 # fmt: off
 MIX = (  # (task, share of the rows)
-    ("known", 0.37),          # question, sometimes with the generic rubric -> solution; known laws
-    ("read", 0.34),           # question + one of CONTEXTS -> solution; invented laws
-    ("informed", 0.05),       # question + rubric -> solution; known laws
+    ("known", 0.35),          # question, sometimes with the generic rubric -> solution; known laws
+    ("read", 0.33),           # question + one of CONTEXTS -> solution; invented laws
+    ("informed", 0.04),       # question + rubric -> solution; known laws
     ("uninformative", 0.03),  # question + rubric without key criteria -> solution; known laws
-    ("write", 0.10),          # question -> rubric; known laws
+    ("write", 0.14),          # question -> rubric; known laws
     ("rewrite", 0.11),        # question + rubric -> the rubric in other words; known and invented
 )
 # fmt: on

@@ -289,8 +289,9 @@ def answer(p: Explanation) -> str:
 
 
 def solution(p: Explanation) -> str:
-    """One line for each link, then the line "Answer: ..."."""
-    return "\n".join([*lines(p), f"Answer: {answer(p)}"])
+    """One line for each link, that of a choice with its letter, then the line "Answer: ..."."""
+    steps = [f"{line} ({answer(p)})" for line in lines(p)] if p.kind == "choice" else lines(p)
+    return "\n".join([*steps, f"Answer: {answer(p)}"])
 
 
 def mistaken_explanation(
@@ -326,9 +327,9 @@ def mistaken_explanation(
 
 # -------------------------------------------------------------------------------------- the rubric
 def rubric(p: Explanation, rng: random.Random) -> Rubric:
-    """A rubric of 3 to 7 weighted criteria: each link is Essential. It never states the answer.
+    """A rubric of 3 to 7 weighted criteria: first the links, each Essential; never the answer.
 
-    Every call draws anew which optional criteria appear, and the order, wording and weights.
+    Every call draws anew which optional criteria appear, their order, wording and weights.
     """
     criteria, said = [], []
     for path, does in zip(p.paths, p.does):
@@ -360,10 +361,9 @@ def rubric(p: Explanation, rng: random.Random) -> Rubric:
     if len(criteria) + len(others) < 3:
         text = "Optional: ends with the answer on a line of its own"
         others.append(Criterion("Form", text, 1, "answer-line"))
-    criteria += others
     if rng.random() < 0.3:
-        rng.shuffle(criteria)
-    return Rubric(tuple(criteria))
+        rng.shuffle(others)
+    return Rubric((*criteria, *others))
 
 
 def example(p: Explanation, rng: random.Random, id: str, *, held_out: bool = False) -> Example:

@@ -163,22 +163,21 @@ def _wrong_operation(form: Form, rng: random.Random) -> tuple[str, str]:
 def rubric(problem: Problem, rng: random.Random) -> Rubric:
     """A rubric of 3 to 7 weighted criteria, each with a check.
 
-    The key criteria state the relations; no criterion states the answer. Every call draws anew
-    which optional criteria appear, and the order, wording and weights, as two experts would write
-    two rubrics for one question.
+    The key criteria come first and state the relations; no criterion states the answer. Every call
+    draws anew which optional criteria appear, their order, wording and weights, as two experts
+    would write two rubrics for one question.
     """
     p = problem
     keys = []
     for form in reversed(p.forms):  # what is asked for comes first
         text = f"Essential: {rng.choice(VERBS)}{form.relation}"
         keys.append(Criterion("Relation", text, rng.choice((4, 5)), f"states {form.relation}"))
-    always = [*keys, *_important_criteria(p, rng)]
-    optional = _optional_criteria(p, rng)
-    fewest = max(1, 3 - len(always))
-    criteria = always + rng.sample(optional, rng.randint(fewest, len(optional)))
+    others, optional = _important_criteria(p, rng), _optional_criteria(p, rng)
+    fewest = max(1, 3 - len(keys) - len(others))
+    others += rng.sample(optional, rng.randint(fewest, len(optional)))
     if rng.random() < 0.5:
-        rng.shuffle(criteria)
-    return Rubric(tuple(criteria))
+        rng.shuffle(others)
+    return Rubric((*keys, *others))
 
 
 def _in(unit: str) -> str:

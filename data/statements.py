@@ -43,7 +43,8 @@ _DOES = re.compile(
 _JOINED = re.compile(r",? (?:so(?: that)?|therefore|thus|hence|which means that|and so) ", re.I)
 _WHEN = re.compile(r"\b(?:when|if|as|because|since|while) ", re.I)
 _DENIED = re.compile(r"\b(?:not true|wrong|false|incorrect|does not mean)\b", re.I)
-_BEFORE = re.compile(r"^\W*(?:\d+[.)] )?(?:in (?:\w+ )?[A-B\d], )?", re.I)
+_BEFORE = re.compile(r"^\W*(?:\d+[.)] |[A-D][.):] )?(?:in (?:\w+ )?[A-B\d], )?", re.I)
+_LETTER = re.compile(r" \([A-D]\)\W*$", re.I)  # of a choice, behind its statement
 
 
 def _change(text: str) -> tuple[str, int] | None:
@@ -89,7 +90,8 @@ def claims_of(line: str) -> frozenset[Claim]:
     if _DENIED.search(line):
         return frozenset()
     found = set()
-    for cause, effect in _clauses(re.sub(r"^\W*(?:so|then|thus),? ", "", line.strip(), flags=re.I)):
+    line = _LETTER.sub("", line.strip())
+    for cause, effect in _clauses(re.sub(r"^\W*(?:so|then|thus),? ", "", line, flags=re.I)):
         changes = _change(cause), _change(effect)
         if all(changes) and (claim := _claim(*changes)):
             found.add(claim)
@@ -126,12 +128,13 @@ def turned(line: str) -> str:
     """
     if not claims_of(line):
         return line
+    letter = "".join(_LETTER.findall(line))
     joint = ", so " if ", so " in line else " when "
-    parts = line.split(joint)
+    parts = line.removesuffix(letter).split(joint)
     held = all(part.endswith((VERB[STAYS], COMPARED[STAYS])) for part in parts)
     place = -1 if (joint == ", so ") != held else 0
     parts[place] = _ENDS.sub(lambda match: _OPPOSITE[match[1]], parts[place])
-    return joint.join(parts)
+    return joint.join(parts) + letter
 
 
 _ANSWER = re.compile(r"(?:final )?answer(?: is)?:?\s*", re.I)

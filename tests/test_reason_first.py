@@ -48,7 +48,7 @@ def test_the_analysis_is_in_the_teachers_prompt_alone(mine, tmp_path, lora):
     def teachers(e):
         return teacher_prompt(e, "rubric", e.rubric)
 
-    stage = rcsd.Stage("stage2", 1, rcsd.METHODS["rcsd"], lambda e: prompt(e.question), teachers,
+    stage = rcsd.Stage("stage2", 1, 0.001, rcsd.METHODS["rcsd"], lambda e: prompt(e.question), teachers,
                        "correct", lambda r, text: False, lambda e: "")  # fmt: skip
     small = Settings(**vars(settings) | {"batch": 4})
     rollouts = rcsd.collect_rollouts(student, tokenizer, stage, examples, 0, small)

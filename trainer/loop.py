@@ -111,7 +111,7 @@ def checkpoint(path: Path, state: State, steps: int, wanted: dict, inputs: dict[
 
 def diverged(stage: str, step: int, what: str, path: Path) -> str:
     """What a person reads when a number of a step is not finite."""
-    rate = "--base-lr" if stage == "base" else "--lr"
+    rate = {"base": "--base-lr", "stage1": "--stage1-lr"}.get(stage, "--lr")
     kept = f"; {path} keeps the last good step" if path.exists() else ""
     return f"{stage}, step {step}: {what}: try a lower {rate} or a higher --temperature{kept}"
 

@@ -28,7 +28,7 @@ MOST = MOST_DATA | {
     **dict.fromkeys(("base_tokens", "micro_tokens", "top_k_loss", "eval_every"), 1_000_000_000),
     **dict.fromkeys(("stage1_limit", "stage2_limit", "save_seconds"), 1_000_000_000),
     **dict.fromkeys(("lora_rank", "lora_alpha"), 10_000),
-    **dict.fromkeys(("lr", "base_lr", "temperature", "clip", "clip_eps"), 1_000_000),
+    **dict.fromkeys(("lr", "base_lr", "stage1_lr", "temperature", "clip", "clip_eps"), 1_000_000),
     **dict.fromkeys(("max_new_tokens", "reason_first", "updates_per_batch"), 1_000_000),
 }
 MOST_PARAMETERS = 4_000_000_000
@@ -76,7 +76,7 @@ class Settings:
     head_dim: int = setting(32, "base", "size of a head")
     n_embd: int = setting(160, "base", "size of the residual stream")
     mlp_width: int = setting(400, "base", "size of the MLP's hidden layer")
-    base_steps: int = setting(10_000, "base", "steps of stage 0")
+    base_steps: int = setting(12_000, "base", "steps of stage 0")
     base_tokens: int = setting(2048, "base", "tokens in a batch of stage 0, padding counted")
     prompt_weight: float = setting(0.1, "base", "weight of a prompt token in the loss")
     base_lr: float = setting(0.01, "base", "peak learning rate of Muon; a fifth for AdamW")
@@ -88,7 +88,7 @@ class Settings:
     )
     stage1_steps: int = setting(300, "stage1", "steps of stage I")
     batch: int = setting(64, "stage1", "completions in a step")
-    lr: float = setting(0.002, "stage1", "peak learning rate")
+    stage1_lr: float = setting(0.002, "stage1", "peak learning rate of stage I")
     max_new_tokens: int = setting(128, "stage1", "a completion is truncated at this length")
     temperature: float = setting(1.0, "stage1", "of sampling and of the loss")
     beta: float = setting(0.0, "stage1", "0: forward KL, 1: reverse KL, between: generalised JSD")
@@ -105,6 +105,7 @@ class Settings:
 
     stage2_limit: int = setting(0, "stage2", "use the first N questions of stage II; 0: all")
     stage2_steps: int = setting(200, "stage2", "steps of stage II")
+    lr: float = setting(0.001, "stage2", "peak learning rate of stage II")
     eval_every: int = setting(
         0, "stage2", "validate every N steps, keep the best; 0: keep the last"
     )
@@ -228,6 +229,7 @@ PRESETS = {
         stage1_steps=70,
         stage2_questions=800,
         stage2_steps=60,
+        lr=0.002,
         test_questions=70,
     ),
     "smoke": dict(
@@ -259,6 +261,7 @@ PRESETS = {
         base_steps=4000,
         base_tokens=16_384,
         base_lr=0.01,
+        stage1_lr=3e-4,
         lr=3e-4,
         batch=128,
         micro_tokens=65_536,
@@ -277,6 +280,7 @@ PRESETS = {
         max_new_tokens=256,
         batch=16,
         group_size=4,
+        stage1_lr=5e-5,
         lr=5e-5,
         stage1_steps=40,
         stage2_steps=40,

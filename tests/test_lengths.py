@@ -19,7 +19,7 @@ from rubrics import prompt
 from step import greedy
 from tiny import FLAGS, TINY, link_inputs, read_log, tiny_model
 from trainer.checkpoints import load, save
-from trainer.lengths import LengthCheck, advice, table
+from trainer.lengths import LengthCheck, advice, check_lengths, table
 from trainer.settings import Settings
 
 
@@ -209,6 +209,22 @@ def test_the_table_has_a_line_for_each_reader():
         "base: corpus 3 1,000 100 2".split(),
         "stage1: reference to write 1 30 30 0".split(),
     ]
+
+
+@pytest.mark.parametrize("long", [1, 3])
+def test_one_row_in_two_hundred_needs_a_line_and_three_a_table(long, capsys, tmp_path):
+    checks = [
+        LengthCheck("stage1", "teacher", "prompt", [20] * 200),
+        LengthCheck("stage1", "reference to write", "completion", [31] * long + [30] * 199),
+    ]
+    check_lengths(checks, Settings(max_seq_len=100, max_new_tokens=30), tmp_path, "stage1")
+    said = capsys.readouterr().out.splitlines()
+    if long == 1:
+        assert said == [
+            "lengths: 1 of 200 too long, cut (stage1: reference to write, 31 tokens, room 30)"
+        ]
+    else:
+        assert said[0].startswith("lengths in tokens") and said[-1].startswith("to keep all")
 
 
 def test_a_run_in_which_all_fits_says_so_in_one_line(finished, tmp_path, capsys):

@@ -81,6 +81,7 @@ def one_step(method, settings):
     stage = rcsd.Stage(
         "stage2",
         1,
+        0.001,
         method,
         student_prompt=lambda e: prompt(e.question),
         teacher_prompt=lambda e: teacher_prompt(e, context, e.rubric),

@@ -34,6 +34,7 @@ RULES = {
     "completion": "--max-new-tokens",
 }
 MEASURES = ("tests", "validation")  # sets that are read whole or not at all
+FEW = 0.01  # share of a set that may be too long without a word on what else would fit
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,14 @@ class LengthCheck:
     def too_long(self, settings: Settings) -> int:
         """How many rows need more."""
         return sum(n > self.room(settings) for n in self.num_tokens)
+
+    def said(self, settings: Settings) -> str:
+        """What happens to its rows that need more."""
+        return (
+            f"lengths: {self.too_long(settings)} of {len(self.num_tokens):,} too long, "
+            f"{'cut' if self.kind == 'completion' else 'left out'} ({self.dataset}: {self.role}, "
+            f"{max(self.num_tokens)} tokens, room {self.room(settings)})"
+        )
 
 
 # ------------------------------------------------------------------------------------ who reads what
@@ -175,16 +184,21 @@ def measure_lengths(out: Path, tokenizer: Tokenizer, settings: Settings) -> list
 
 # ----------------------------------------------------------------------------- what is said and done
 def check_lengths(checks: list[LengthCheck], settings: Settings, out: Path, stage: str) -> None:
-    """Say who needs how many tokens: a line if all rows fit, else a table.
+    """Say who needs how many tokens: a line if nearly all rows fit, else a table.
 
     Raises ValueError, unless the stage has begun, if a test or validation question does not fit or
     if no row of a training set is left.
     """
     checks = [r for r in checks if any(r.num_tokens)]
-    if any(r.too_long(settings) for r in checks):
+    too_long = [r for r in checks if r.too_long(settings)]
+    if any(
+        r.dataset in MEASURES or r.too_long(settings) >= FEW * len(r.num_tokens) for r in too_long
+    ):
         print(table(checks, settings))
         print("Too long to read: left out, in a test not answered. Too long to write: cut.")
         print(advice(checks, settings, out))
+    elif too_long:
+        print("\n".join(r.said(settings) for r in too_long))
     elif prompts := [r for r in checks if r.kind == "prompt"]:
         tight = max(prompts, key=lambda r: max(r.num_tokens))
         print(

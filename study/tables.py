@@ -71,6 +71,7 @@ def make(runs_file: Path, out: Path, readme: Path | None, plan: Plan = FULL) -> 
 
     Raises ValueError, before anything is written, for runs or a README that are not as expected.
     """
+    before, after = around(readme) if readme else ("", "")
     runs = read_runs(runs_file)
     folder = os.path.relpath(out, (readme or README).parent)
     report = Report(runs, Path(folder).as_posix())
@@ -78,8 +79,6 @@ def make(runs_file: Path, out: Path, readme: Path | None, plan: Plan = FULL) -> 
     command = f"python -m study.tables{flag} --readme"
     head = [first_line(runs, command), missing(runs, plan)]
     text = "\n\n".join([*filter(None, head), *report.parts])
-    if readme:
-        before, after = around(readme)
     for name, picture in report.pictures.items():
         write(out / name, picture)
     numbers = json.dumps(report.numbers, ensure_ascii=False, indent=1, allow_nan=False)

@@ -226,7 +226,7 @@ PRESETS = {
     "cpu": {},
     "quick": dict(  # the shipped base of preset cpu
         start="shipped/base.pt",
-        stage1_steps=70,
+        stage1_steps=60,
         stage2_questions=800,
         stage2_steps=60,
         lr=0.002,

@@ -128,13 +128,13 @@ def turned(line: str) -> str:
     """
     if not claims_of(line):
         return line
-    letter = "".join(_LETTER.findall(line))
     joint = ", so " if ", so " in line else " when "
-    parts = line.removesuffix(letter).split(joint)
+    said = _LETTER.sub("", line)
+    parts = said.split(joint)
     held = all(part.endswith((VERB[STAYS], COMPARED[STAYS])) for part in parts)
     place = -1 if (joint == ", so ") != held else 0
     parts[place] = _ENDS.sub(lambda match: _OPPOSITE[match[1]], parts[place])
-    return joint.join(parts) + letter
+    return joint.join(parts) + line[len(said) :]
 
 
 _ANSWER = re.compile(r"(?:final )?answer(?: is)?:?\s*", re.I)

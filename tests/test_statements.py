@@ -198,6 +198,13 @@ def test_the_claim_does_not_depend_on_the_direction(does, then):
         }
 
 
+def test_a_choice_turned_round_keeps_its_letter():
+    assert turned("the a rises, so the b falls (C)") == "the a rises, so the b rises (C)"
+    assert turned("the b falls when the a rises (C)") == "the b rises when the a rises (C)"
+    held = "the a stays the same, so the b stays the same (A)"
+    assert turned(held) == "the a rises, so the b stays the same (A)"
+
+
 def test_names_that_sound_like_verbs_come_through():
     for name in ("capillary rise", "rainfall", "grass growth", "boiling-point elevation", "ph"):
         assert claims_of(f"the {name} rises, so the {name} rate falls") == {

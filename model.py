@@ -71,16 +71,18 @@ class KVCache:
     """
 
     def __init__(self, config: GPTConfig, rows: int, columns: int, like: Tensor):
-        shape = (config.n_layer, rows, config.n_kv_head, columns, config.head_dim)
-        self.keys = like.new_zeros(shape)  # [L, B, G, columns, D]
-        self.values = torch.zeros_like(self.keys)
+        shape = (rows, config.n_kv_head, columns, config.head_dim)
+        # A tensor for each layer: torch.compile would copy one for all layers at each write.
+        self.keys = [like.new_zeros(shape) for _ in range(config.n_layer)]  # [B, G, columns, D]
+        self.values = [torch.zeros_like(keys) for keys in self.keys]
         self.lengths = torch.zeros(rows, dtype=torch.long, device=like.device)  # [B]
         self.is_empty = True  # until the first tokens are written
         self.read = columns  # S, the columns that attention reads: none behind them is filled
 
     def keep(self, rows: list[int]):
         """Keep only these rows, in this order."""
-        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+        self.keys = [keys[rows] for keys in self.keys]
+        self.values = [values[rows] for values in self.values]
         self.lengths = self.lengths[rows]
 
     def append(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -311,8 +313,9 @@ class Batch:
             rows = [(i, *start) for i, prompt in enumerate(part) for start in starts[prompt]]
             source, to, length, *state = torch.tensor(rows, device=like.device).T
             self.hidden[to] = self.model(ids, part_cache, last)[source].to(like.dtype)
-            cache.keys[:, to, :, :longest] = part_cache.keys[:, source]
-            cache.values[:, to, :, :longest] = part_cache.values[:, source]
+            for layer in range(self.model.config.n_layer):
+                cache.keys[layer][to, :, :longest] = part_cache.keys[layer][source]
+                cache.values[layer][to, :, :longest] = part_cache.values[layer][source]
             cache.lengths[to], self.state[:, to] = length, torch.stack(state)
         cache.is_empty = False
 

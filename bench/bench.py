@@ -29,6 +29,7 @@ from bench.contenders import (
     LARGE,
     SMALL,
     Contenders,
+    base_contenders,
     loop_contenders,
     loss_contenders,
     peak_bytes,
@@ -134,6 +135,7 @@ def measure(parts: Iterable[str], device: str, quick: bool) -> dict:
             found["parts"] |= dict(measure_samplers(device, quick))
         if part == "loop":
             found["parts"]["loop"] = race("loop", loop_contenders(device, quick), device, 5)
+            found["parts"]["stage 0"] = race("stage 0", base_contenders(device, quick), device, 9)
     return found
 
 

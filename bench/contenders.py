@@ -1,12 +1,15 @@
 """What races: functions that do the same work, by the name that the table shows."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from bench.graphs import graphed_steps
+from base import base_optimizers, orthogonal
+from bench.graphs import compiled_steps, graphed_steps
 from bench.peers import (
     liger_loss,
     liger_triton_loss,
@@ -18,7 +21,7 @@ from bench.peers import (
 from fused_loss import distillation_loss
 from loss import token_divergence
 from model import GPT, GPTConfig, generate
-from step import Rollout, distillation, sample_completions, update
+from step import Rollout, distillation, sample_completions, sft_loss, update
 from trainer.settings import Settings
 
 SMALL = dict(  # 1.4 million parameters
@@ -174,6 +177,17 @@ def sampler_contenders(device: str, quick: bool, shape: dict, batch: int) -> Con
                 torch.ones(batch, shape["n_embd"], device=device) @ model.head_weight.T
         return batch * new
 
+    def floor_and_attention() -> int:
+        groups, size = shape["n_kv_head"], shape["head_dim"]
+        q = torch.ones(batch, groups, shape["n_head"] // groups, size, device=device)
+        cache = torch.ones(2, shape["n_layer"], batch, groups, prompt + new, size, device=device)
+        with torch.inference_mode():
+            for columns in range(prompt + 1, prompt + new):
+                mask = torch.zeros(batch, 1, 1, columns, device=device)
+                for k, v in zip(*cache[:, :, :, :, :columns]):
+                    F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return floor()
+
     def transformers(**options) -> int:
         if not peers:
             peers.append(qwen3(shape, device, prompt + new).eval())
@@ -191,8 +205,8 @@ def sampler_contenders(device: str, quick: bool, shape: dict, batch: int) -> Con
         )
         return out[:, prompt:].numel()
 
-    def graphed() -> int:
-        with graphed_steps():
+    def inside(context: Callable) -> int:
+        with context():
             return sample(prompts)
 
     # With random weights each token is about as likely: noise 0 draws token 0, which ends the row;
@@ -207,13 +221,16 @@ def sampler_contenders(device: str, quick: bool, shape: dict, batch: int) -> Con
     many = torch.randint(1, shape["vocab_size"], (4 * batch, prompt)).tolist()
     ends = noise[torch.randperm(batch, generator=torch.Generator().manual_seed(0))].repeat(4, 1)
     groups = [p for p in prompts[::8] for _ in range(8)]
+    compiled = {"generate, its step under torch.compile": lambda: inside(compiled_steps)}
     with_graphs = {  # transformers compiles the step of a static cache, in CUDA graphs
-        "generate, its step as a CUDA graph": graphed,
+        "generate, its step as a CUDA graph": lambda: inside(graphed_steps),
         "transformers, static cache, compiled": lambda: transformers(cache_implementation="static"),
     }
     return {
         "the matrix products alone (floor)": floor,
         "generate": lambda: sample(prompts),
+        "those products and a step's attention alone": floor_and_attention,
+        **(compiled if not quick else {}),
         "transformers, Qwen3 generate": transformers,
         **(with_graphs if device == "cuda" else {}),
         "generate, 8 samples of each prompt": lambda: sample(groups),
@@ -225,6 +242,14 @@ def sampler_contenders(device: str, quick: bool, shape: dict, batch: int) -> Con
 
 
 # ---------------------------------------------------------------------------------- a training step
+def compiled_blocks(model: GPT) -> GPT:
+    """A copy of a model, whose blocks are under torch.compile."""
+    model = copy.deepcopy(model)
+    for block in model.blocks:
+        block.compile(dynamic=True)
+    return model
+
+
 class Ids:
     """What `sample_completions` asks of a tokenizer; no completion ends early."""
 
@@ -257,6 +282,9 @@ def loop_contenders(device: str, quick: bool) -> Contenders:
     def learn() -> None:
         update(distillation, student, teacher, rollouts, [optimizer], settings)
 
+    def learn_compiled() -> None:
+        update(distillation, *compiled, rollouts, [compiled_optimizer], settings)
+
     def ours() -> None:
         draw()
         learn()
@@ -266,11 +294,57 @@ def loop_contenders(device: str, quick: bool) -> Contenders:
             peers[make] = make(ids, new, SMALL, device)
         peers[make]()
 
+    compiled = compiled_blocks(student), compiled_blocks(teacher)
+    compiled_optimizer = torch.optim.AdamW(compiled[0].parameters(), lr=1e-5)
+    in_blocks = {"  of it update, blocks under torch.compile": learn_compiled}
     draw()
     return {
         "a step: rollout and update": ours,
         "  of it rollout": draw,
         "  of it update": learn,
+        **(in_blocks if not quick else {}),
         "TRL, GKDTrainer with lmbda=1": lambda: trl(trl_step),
         "TRL, DistillationTrainer": lambda: trl(trl_distillation_step),
+    }
+
+
+def base_contenders(device: str, quick: bool) -> Contenders:
+    """A step of stage 0 on 32 rows of 128 tokens (quick: 8 of 32), and the products that it needs."""
+    rows, length = (8, 32) if quick else (32, 128)
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(**SMALL, max_seq_len=length)).to(device)
+    settings = Settings(device=device, base_lr=1e-5, micro_tokens=rows * length)
+    ids = torch.randint(1, SMALL["vocab_size"], (rows, length)).tolist()
+    rollouts = [Rollout(row[:1], row[1:]) for row in ids]
+
+    def step_of(model: GPT) -> Callable:
+        optimizers = base_optimizers(model, settings)
+        return lambda: update(sft_loss, model, None, rollouts, optimizers, settings)
+
+    weights = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
+    head = model.head_weight
+
+    def floor() -> None:
+        with torch.no_grad():
+            for weight in [*weights, head]:  # forward; then the gradients of input and weight
+                x = torch.ones(rows * (length - 1), weight.shape[1], device=device)
+                y = x @ weight.T
+                y @ weight
+                y.T @ x
+            for weight in weights:
+                orthogonal(weight[None])
+        q, k, v = (
+            torch.ones(rows, heads, length - 1, SMALL["head_dim"], device=device).requires_grad_()
+            for heads in (SMALL["n_head"], SMALL["n_kv_head"], SMALL["n_kv_head"])
+        )
+        for _ in range(SMALL["n_layer"]):
+            F.scaled_dot_product_attention(
+                q, k, v, is_causal=True, enable_gqa=True
+            ).sum().backward()
+
+    compiled = {"a step of stage 0, blocks under torch.compile": step_of(compiled_blocks(model))}
+    return {
+        "its products, attention and Muon alone (floor)": floor,
+        "a step of stage 0": step_of(model),
+        **(compiled if not quick else {}),
     }

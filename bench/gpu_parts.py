@@ -21,6 +21,7 @@ from bench.bench import ROOT, measure_losses, measure_samplers, race, reason
 from bench.contenders import (
     SMALL,
     Ids,
+    base_contenders,
     loop_contenders,
     loss_contenders,
     peak_bytes,
@@ -129,9 +130,11 @@ def sampler(device: str) -> Rows:
 
 
 def step(device: str) -> Rows:
-    """A step beside the trainers of TRL."""
+    """A step beside the trainers of TRL, and a step of stage 0."""
     is_test = device == "cpu"
-    yield "step", race("step", loop_contenders(device, is_test), device, 1 if is_test else 5)
+    rounds = 1 if is_test else 5
+    yield "step", race("step", loop_contenders(device, is_test), device, rounds)
+    yield "stage 0", race("stage 0", base_contenders(device, is_test), device, rounds)
 
 
 def memory(device: str) -> Rows:

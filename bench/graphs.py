@@ -1,4 +1,4 @@
-"""A decode step of `generate` as a CUDA graph: the host starts one graph, not hundreds of kernels."""
+"""A decode step of `generate` as a CUDA graph or compiled: the host starts few kernels, not hundreds."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ def graphed_steps(capture: Callable = cuda_graph) -> Iterator[None]:
     eager = Batch.step
 
     def step(batch: Batch, ends: Tensor, total: Tensor) -> None:
-        batch.cache.read = batch.cache.keys.shape[3]  # all columns: one shape for all steps
+        batch.cache.read = batch.cache.keys[0].shape[2]  # all columns: one shape for all steps
         hidden, replay = vars(batch).get("captured", (None, None))
         if hidden is not batch.hidden:
             eager(batch, ends, total)
@@ -40,6 +40,17 @@ def graphed_steps(capture: Callable = cuda_graph) -> Iterator[None]:
         replay()
 
     Batch.step = step
+    try:
+        yield
+    finally:
+        Batch.step = eager
+
+
+@contextmanager
+def compiled_steps() -> Iterator[None]:
+    """Inside, the steps of `generate` run under torch.compile, in one piece."""
+    eager = Batch.step
+    Batch.step = torch.compile(eager, dynamic=True, fullgraph=True)
     try:
         yield
     finally:

@@ -117,6 +117,7 @@ def test_every_own_contender_of_sampler_and_step_runs():
     tiny = contenders_module.SMALL | {"vocab_size": 64}
     parts = [contenders_module.sampler_contenders("cpu", True, tiny, 4)]
     parts.append(contenders_module.loop_contenders("cpu", quick=True))
+    parts.append(contenders_module.base_contenders("cpu", quick=True))
     for name, run in [pair for part in parts for pair in part.items()]:
         if "TRL" not in name and "transformers" not in name:
             run()

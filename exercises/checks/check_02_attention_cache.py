@@ -12,7 +12,7 @@ def attend(q, k, v, keys, values, lengths):
     """The shipped pieces of model.py in one place: KVCache.append, GPT.forward's mask,
     Block.forward's read."""
     cache = model.KVCache.__new__(model.KVCache)
-    cache.keys, cache.values, cache.read = keys[None], values[None], keys.shape[2]
+    cache.keys, cache.values, cache.read = [keys], [values], keys.shape[2]
     positions = torch.tensor(lengths)[:, None] + torch.arange(q.shape[2])  # [B, T]
     k, v = cache.append(0, positions, k, v)  # [B, G, S, D]
     mask = (torch.arange(k.shape[2]) <= positions[:, :, None])[:, None]  # [B, 1, T, S]

@@ -1,6 +1,6 @@
 """How fast and how large: the loss, the sampler and a training step, beside other libraries.
 
-    python -m bench.bench                     # loss, sampler and loop; writes out/bench.json
+    python -m bench.bench                     # all parts; writes out/bench.json
     python -m bench.bench loss --quick        # one part, small shapes
     python -m bench.bench --readme            # puts the table of bench.json into bench/README.md
     python -m bench.bench --out bench/bench.json && python -m bench.bench --readme
@@ -32,8 +32,10 @@ from bench.contenders import (
     base_contenders,
     loop_contenders,
     loss_contenders,
+    loss_sizes,
     peak_bytes,
     sampler_contenders,
+    shape_contenders,
 )
 from bench.peers import Left
 from data.console import Parser, exit_code, file_path
@@ -43,7 +45,7 @@ from data.reading import check_fields, each, is_dict, is_text, parse, read_text
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RESULTS, README = HERE / "bench.json", HERE / "README.md"
-PARTS = ("loss", "sampler", "loop")
+PARTS = ("loss", "shapes", "sampler", "loop")
 
 
 # ------------------------------------------------------------------------------------- taking turns
@@ -99,13 +101,13 @@ def measure_peak(name: str, quick: bool) -> int:
 
 def measure_losses(device: str, quick: bool) -> Iterator[tuple[str, dict]]:
     """The races of the loss, (title, rows) each; and again with peak memory where it can be read."""
-    for title, contenders in loss_contenders(device, quick).items():
+    sizes = loss_sizes(device, quick)
+    for title, contenders in loss_contenders(device, sizes).items():
         rows = race(title, contenders, device, 3)
         yield title, rows
-        if (
-            device == "cuda"
-        ):  # the allocator counts: no process of its own beside the cache of this one
-            contenders = loss_contenders(device, quick)[title]  # without the buffers of the race
+        # The allocator counts: no process of its own beside the cache of this one.
+        if device == "cuda":
+            contenders = loss_contenders(device, sizes)[title]  # without the buffers of the race
         for name in tqdm(contenders, "memory", leave=False):
             if "left_out" in rows[name]:
                 continue
@@ -131,6 +133,9 @@ def measure(parts: Iterable[str], device: str, quick: bool) -> dict:
     for part in parts:
         if part == "loss":
             found["parts"] |= dict(measure_losses(device, quick))
+        if part == "shapes" and not quick:
+            for title, contenders in shape_contenders(device):
+                found["parts"][title] = race(title, contenders, device, 3)
         if part == "sampler":
             found["parts"] |= dict(measure_samplers(device, quick))
         if part == "loop":
@@ -201,10 +206,49 @@ def table(found: dict) -> str:
     return "\n".join(lines)
 
 
+FLOOR = "the matrix products alone (floor)"
+SAMPLER = "sampler, {} million parameters, 64 rows"
+CLAUSES = (  # of the sentence in the project's README: text, race, row, the row it is divided by
+    ("the loss takes {} × the bare matrix products", "loss", "distillation_loss", FLOOR),
+    ("TRL's {} ×", "loss", "TRL, generalized_jsd_loss", FLOOR),
+    ("Liger's {} ×", "loss", "Liger, fused linear JSD in torch chunks", FLOOR),
+    (
+        "`transformers` samples in {} × our time with 1.4 million parameters",
+        SAMPLER.format("1.4"),
+        "transformers, Qwen3 generate",
+        "generate",
+    ),
+    ("{} × with 15 million", SAMPLER.format("15"), "transformers, Qwen3 generate", "generate"),
+    (
+        "TRL's GKDTrainer makes a step in {} × our time",
+        "loop",
+        "TRL, GKDTrainer with lmbda=1",
+        "a step: rollout and update",
+    ),
+    (
+        "its DistillationTrainer in {} ×",
+        "loop",
+        "TRL, DistillationTrainer",
+        "a step: rollout and update",
+    ),
+)
+
+
+def in_words(found: dict) -> str:
+    """The main ratios of the table as a sentence; what was not measured is left out."""
+    said = []
+    for text, title, *names in CLAUSES:
+        rows = found["parts"].get(title, {})
+        if all(rows.get(name, {}).get("seconds") for name in names):
+            costs = ([s / (rows[n].get("tokens") or 1) for s in rows[n]["seconds"]] for n in names)
+            said.append(text.format(f"{median_ratio(*costs):.2f}"))
+    return f"{found['machine']}: {', '.join(said)}. More: [bench/](bench/README.md)."
+
+
 # -------------------------------------------------------------------------------------- the command
 def print_peak(name: str, device: str, quick: bool) -> None:
     """Print the peak memory of a contender of the loss, for the process that started this one."""
-    for contenders in loss_contenders(device, quick).values():
+    for contenders in loss_contenders(device, loss_sizes(device, quick)).values():
         if name in contenders:
             print(peak_bytes(contenders[name], device))
             return
@@ -226,7 +270,7 @@ def read_figures(path: Path, fields: dict) -> dict:
 
 
 def fill_in(readme: Path, name: str, lines: str) -> None:
-    """Put a table between the lines <!-- name --> and <!-- /name --> of a file.
+    """Put lines between the lines <!-- name --> and <!-- /name --> of a file.
 
     Raises ValueError for a file without these lines.
     """
@@ -236,8 +280,7 @@ def fill_in(readme: Path, name: str, lines: str) -> None:
         raise ValueError(f"{readme}: expected one line {start} and after it one line {end}")
     before, after = text.split(start)[0], text.split(end)[1]
     with replacing(readme) as file:
-        text = f"{before}{start}\n\n```\n{lines}\n```\n\n{end}{after}"
-        file.write(text.encode("utf-8"))
+        file.write(f"{before}{start}\n{lines}\n{end}{after}".encode("utf-8"))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -276,7 +319,10 @@ def main(arguments: list[str] | None = None) -> int:
         if args.peak:
             print_peak(args.peak, args.device, args.quick)
         elif args.readme:
-            fill_in(args.readme, "bench", table(read_figures(RESULTS, BENCH)))
+            found = read_figures(RESULTS, BENCH)
+            fill_in(args.readme, "bench", f"```\n{table(found)}\n```")
+            if args.readme == README:
+                fill_in(ROOT / "README.md", "bench", in_words(found))
         else:
             args.out.parent.mkdir(parents=True, exist_ok=True)
             found = measure(args.parts or PARTS, args.device, args.quick)

@@ -1,7 +1,7 @@
 """What races: functions that do the same work, by the name that the table shows."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -44,14 +44,14 @@ def loss_sizes(device: str, quick: bool) -> tuple[int, int, int]:
     return 8192, 4096, 128256
 
 
-def loss_contenders(device: str, quick: bool) -> dict[str, Contenders]:
+def loss_contenders(device: str, sizes: tuple[int, int, int]) -> dict[str, Contenders]:
     """Two races by title: the loss with and without a gradient for the head.
 
     A contender computes the mean forward KL of N tokens and returns its gradients for the hidden
     states and, in the first race, the head. "floor" is only the matrix products that each of its
     race needs (except the last row), in chunks.
     """
-    n, h, v = loss_sizes(device, quick)
+    n, h, v = sizes
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     generator = torch.Generator(device).manual_seed(0)
 
@@ -136,6 +136,26 @@ def peak_bytes(run: Callable[[], object], device: str) -> int:
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     run()
     return status("VmHWM") - before
+
+
+SHAPES = (  # tokens, width, vocabulary
+    (256, 160, 1_280),
+    (1_024, 160, 1_280),
+    (2_048, 384, 4_096),
+    (4_096, 512, 8_192),
+    (4_096, 512, 32_768),
+    (4_096, 512, 151_936),
+)
+
+
+def shape_contenders(device: str) -> Iterator[tuple[str, Contenders]]:
+    """The loss and its compiled formula in several shapes, a race each by title."""
+    for sizes in SHAPES:
+        n, h, v = sizes
+        torch._dynamo.reset()  # each shape has code of its own
+        found = loss_contenders(device, sizes)["loss"]
+        names = ("distillation_loss", "the formula under torch.compile")
+        yield f"loss, N={n:,} H={h} V={v:,}", {name: found[name] for name in names}
 
 
 # -------------------------------------------------------------------------------------- the sampler

@@ -190,7 +190,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     def action() -> None:
         if args.readme:
-            fill_in(README, "gpu", tables(read_figures(args.out or RESULTS, GPU)))
+            found = tables(read_figures(args.out or RESULTS, GPU))
+            fill_in(README, "gpu", f"```\n{found}\n```")
             return
         device = "cuda" if torch.cuda.is_available() else "cpu"
         if device == "cpu":

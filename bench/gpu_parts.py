@@ -24,6 +24,7 @@ from bench.contenders import (
     base_contenders,
     loop_contenders,
     loss_contenders,
+    loss_sizes,
     peak_bytes,
     sampler_contenders,
 )
@@ -117,7 +118,7 @@ def loss(device: str) -> Rows:
     if device == "cuda":
         yield from measure_losses(device, quick=False)
         return
-    for title, contenders in loss_contenders(device, quick=True).items():
+    for title, contenders in loss_contenders(device, loss_sizes(device, quick=True)).items():
         yield title, race(title, contenders, device, 1)
 
 

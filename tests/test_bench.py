@@ -13,7 +13,7 @@ from bench import contenders as contenders_module
 
 @pytest.fixture(scope="module")
 def contenders():
-    return bench.loss_contenders("cpu", quick=True)["loss"]
+    return bench.loss_contenders("cpu", bench.loss_sizes("cpu", quick=True))["loss"]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,23 @@ def test_the_table_by_hand():
     assert got[9] == ["generate", "100", "±50%", "1.00"] and got[10][-3:] == ["50", "±50%", "2.00"]
 
 
+def test_the_sentence_of_the_readme():
+    """Medians of the ratios within a round, a token; rows that were not measured have no clause."""
+    loss = {
+        "the matrix products alone (floor)": {"seconds": [1.0, 2.0, 4.0]},
+        "distillation_loss": {"seconds": [1.5, 3.0, 4.0]},
+        "TRL, generalized_jsd_loss": {"left_out": "not installed"},
+    }
+    sampler = {
+        "generate": {"seconds": [1.0], "tokens": 100},
+        "transformers, Qwen3 generate": {"seconds": [4.0], "tokens": 200},
+    }
+    parts = {"loss": loss, "sampler, 15 million parameters, 64 rows": sampler}
+    assert bench.in_words({"machine": "M", "parts": parts}) == (
+        "M: the loss takes 1.50 × the bare matrix products, 2.00 × with 15 million. More: [bench/](bench/README.md)."
+    )
+
+
 def test_readme_command_and_wrong_part(tmp_path, monkeypatch, capsys):
     results, readme = tmp_path / "bench.json", tmp_path / "README.md"
     results.write_text(
@@ -94,7 +111,7 @@ def test_readme_command_and_wrong_part(tmp_path, monkeypatch, capsys):
     assert (
         stop.value.code == 2
         and capsys.readouterr().err
-        == "bench.py: part 'engine': expected loss, sampler, loop (see --help)\n"
+        == "bench.py: part 'engine': expected loss, shapes, sampler, loop (see --help)\n"
     )
 
 

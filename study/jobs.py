@@ -17,7 +17,7 @@ from data.split import TESTS
 from data.tokenizer import Tokenizer, read_tokenizer
 from evaluate import answer_all, group_of, judge_rubrics
 from model import GPT
-from rcsd import run_stage1, run_stage2
+from rcsd import METHODS, run_stage1, run_stage2
 from report.pass_at import count_kinds, sample_answers
 from rubrics import Example, Rubric, is_right
 from step import validate, write_rubrics
@@ -162,6 +162,7 @@ def train_run(
 ) -> list[dict]:
     """Train one run from the base model of a seed and test it; returns its line.
 
+    A method that edits rubrics comes with the line of its teacher: the base that reads them.
     A run of the grid of learning rates is only validated. A run with noisy rubrics for
     stage I has a stage I of its own, with the settings of its seed, `preset`, and its own share.
     `settings` are those of stage II.
@@ -177,6 +178,13 @@ def train_run(
         writer = load_model(folder / "stage1.pt", device)
         _, tested["stage1"] = key_share(writer, tokenizer, test_questions(folder), settings)
     run_stage2(folder, settings, True)
+    lines = []
+    edit = METHODS[settings.method].edit_rubric
+    if edit and not is_grid(name):
+        base, sets = load_model(folder / "base.pt", device), test_questions(folder)
+        rubrics = {e.id: edit(e.rubric) for examples in sets.values() for e in examples}
+        teacher = measure(base, tokenizer, sets, settings, rubrics)
+        lines = [{"run": f"teacher-{name}", "flags": {}, "steps": 0, "curve": [], **teacher}]
     log = read_log(folder / "stage2.jsonl")
     sampled, curve = 0, []
     for row in log:
@@ -202,7 +210,7 @@ def train_run(
             "gradient_flipped": average(log, "gradient_flipped"),
         },
     }
-    return [line]
+    return [*lines, line]
 
 
 @dataclass(frozen=True)
@@ -244,4 +252,4 @@ def work(folder: Path, job: Job, preset: dict, threads: int) -> list[dict]:
         write_json(path, line["answers"])
         line["answers"] = line["run"]
     machine = f"{platform.machine()}, {device_of(made)}, torch {torch.__version__}"
-    return [{**line, "seed": job.seed, **job.facts, "machine": machine} for line in lines]
+    return [{**job.facts, **line, "seed": job.seed, "machine": machine} for line in lines]

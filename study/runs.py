@@ -79,9 +79,10 @@ DIVERGENCE_RUNS = [
     Run("beta-0.5", dict(beta=0.5, **REFERENCE), TWO),
     Run("beta-1", dict(beta=1.0, **REFERENCE), TWO),
     Run("top-5", dict(top_k_loss=5, **REFERENCE), TWO),
-    Run("clip-pointwise-0.05", dict(clip_mode="pointwise", clip=0.05, **REFERENCE), TWO),
-    Run("clip-token-0.05", dict(clip_mode="token", clip=0.05, **REFERENCE), TWO),
-    Run("clip-scale-0.05", dict(clip_mode="scale", clip=0.05, **REFERENCE), TWO),
+    Run("clip-none", dict(clip_mode="none", clip=0.0, **REFERENCE), TWO),
+    Run("clip-pointwise", dict(clip_mode="pointwise", **REFERENCE), TWO),
+    Run("clip-token", dict(clip_mode="token", **REFERENCE), TWO),
+    Run("clip-scale-0.5", dict(clip=0.5, **REFERENCE), TWO),
 ]
 PARTS = [  # in the order of their worth, as a study may be stopped
     MAIN_RUNS,
@@ -141,13 +142,14 @@ class Plan:
 
 
 START = "shipped/base.pt"  # of preset cpu; every seed starts from it
+CLIP = dict(clip_mode="scale", clip=0.05)  # without it so short a stage II forgets: README.md
 QUICK_RUNS = (
     *("sft", "grpo", "opsd", "rcsd-learned", "rcsd-reference"),
     *("sft-30", "opsd-30", "shuffled"),
 )
 FULL = Plan(
     parts=PARTS,
-    shared=dict(batch=32, stage2_steps=60, eval_every=20),
+    shared=dict(batch=32, stage2_steps=60, eval_every=20, **CLIP),
     seed=dict(test_questions=150),
     rates=(0.0003, 0.001, 0.002, 0.005),
     tuned_on=(9,),
@@ -155,7 +157,7 @@ FULL = Plan(
 )
 QUICK = Plan(
     parts=[[Run(name, RUNS[name].flags, ONE, RUNS[name].sampled) for name in QUICK_RUNS]],
-    shared=dict(batch=32, stage2_steps=60, eval_every=30),
+    shared=dict(batch=32, stage2_steps=60, eval_every=30, **CLIP),
     seed=dict(stage1_steps=90, test_questions=100),
     rates=dict(sft=0.001, grpo=0.001, opsd=0.002, rcsd=0.002),
     tuned_on=(),

@@ -297,10 +297,12 @@ class Report:
             "### Which criteria teach",
             "The teacher reads the Essential criteria alone, the pitfalls alone, or the rest "
             "(Important and Optional). A question without such a criterion has the generic rubric; "
-            "a third have no pitfall.",
+            "a third have no pitfall. Each teacher is also tested, on the reference rubrics of the "
+            "test questions.",
         ]
         columns = {**self.accuracy(), **self.minus_run("base"), **self.minus_run("rcsd-reference")}
-        self.table(self.present(["base"]) + names, columns)
+        teachers = [f"teacher-{name}" for name in names] + ["teacher-reference"]
+        self.table(self.present(["base", *teachers]) + names, columns)
 
     def long(self, names: list[str]) -> None:
         self.parts += [

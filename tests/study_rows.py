@@ -78,6 +78,7 @@ def everything() -> list[dict]:
             model("base", seed, 0.3, valid_new=0.3, valid_known=0.9, **own),
             model("teacher-reference", seed),
             model("teacher-learned", seed, **keys),
+            model("teacher-pitfalls", seed),
         ]
     for lr in (0.0005, 0.002):
         rows.append(tuned("grpo", lr, 0.8))

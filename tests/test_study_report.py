@@ -120,7 +120,7 @@ def test_rows_and_columns_of_the_full_report(study_report):
     row = next(row for row in pairs if row[0] == "sft")
     assert row[2:] == [interval(paired, measure) for measure in MEASURES]
     assert set(study_report.pictures) == {"tokens.svg", "long.svg"}
-    assert "share of the gain" in text and "--clip-mode scale --clip 0.05" in text
+    assert "share of the gain" in text and "--clip-mode pointwise --rubrics reference" in text
     assert "nan" not in text
     assert study_report.numbers["differences"]["rcsd-learned - base"]["seeds"] == [0, 1, 2, 3, 4]
     assert study_report.numbers["differences"]["generic - base"]["seeds"] == [0, 1]
@@ -170,7 +170,8 @@ def test_what_the_other_sections_compare(study_report):
     # rcsd-learned: its writer is that of teacher-learned
     assert [row["right key, known laws"] for row in writer] == ["70.0 ± 0.0", "70.0 ± 0.0", "–"]
     criteria = {row["run"]: row for row in rows("Which criteria teach")}
-    assert list(criteria) == ["base", "essential", "pitfalls", "rest", "rcsd-reference"]
+    teachers = ["teacher-pitfalls", "teacher-reference"]
+    assert list(criteria) == ["base", *teachers, "essential", "pitfalls", "rest", "rcsd-reference"]
     assert criteria["pitfalls"]["new links − base"] == paired("pitfalls", "base")
 
 

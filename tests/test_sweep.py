@@ -13,13 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from data.tokenizer import read_tokenizer
+from evaluate import answer_all
 from rcsd import METHODS
-from rubrics import GENERIC, Example, parse_rubric
+from rubrics import GENERIC, Example, Rubric, parse_rubric
 from study import jobs, sweep
 from study.read import GROUPS
 from study.regrade import main, regrade
 from study.runs import FULL, QUICK, RUNS, TABLES, Plan, Run
 from study.sweep import Study
+from trainer.checkpoints import load_model
 from trainer.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,7 +88,7 @@ def test_every_run_of_the_plan_is_there_once(finished):
         for rate in PLAN.rates
     ]
     runs = [("sft", 0), ("sft", 1), ("grpo", 0), ("rcsd-learned", 0)]
-    runs += [("opsd-30", 1), ("pitfalls", 0), ("noisy-writer", 0)]
+    runs += [("opsd-30", 1), ("pitfalls", 0), ("teacher-pitfalls", 0), ("noisy-writer", 0)]
     assert sorted(names) == sorted([("prepared", 9), *base, *grid, *runs])
 
 
@@ -175,6 +178,25 @@ def test_a_teacher_reads_one_kind_of_criteria():
         assert METHODS[name].uses_teacher and METHODS[name].loss_fn is METHODS["rcsd"].loss_fn
     without = parse_rubric("5 Essential: a\n3 Important: b")
     assert METHODS["rcsd-pitfalls"].edit_rubric(without) is GENERIC
+
+
+def test_the_teacher_of_a_kind_of_criteria_is_tested_too(finished):
+    """It is the base, which reads the pitfalls of each question's reference rubric."""
+    folder, settings = (
+        finished / "seed0",
+        Settings(**Study(finished, "smoke", PLAN).settings(0, {})),
+    )
+    base, examples = load_model(folder / "base.pt", "cpu"), jobs.test_questions(folder)["new laws"]
+    pitfalls = {}
+    for e in examples:
+        kept = tuple(c for c in e.rubric.criteria if c.weight < 0)
+        pitfalls[e.id] = Rubric(kept) if kept else GENERIC
+    rows = answer_all(base, read_tokenizer(folder), examples, settings, pitfalls)
+    found = json.loads((folder / "answers" / "teacher-pitfalls.json").read_text())
+    assert found["new laws"] == [row["text"] for row in rows]
+    line = next(line for line in lines(finished) if line["run"] == "teacher-pitfalls")
+    assert (line["steps"], line["flags"]) == (0, {})
+    assert set(line["correct"]) == set(GROUPS)
 
 
 def test_the_study_starts_from_the_shipped_base_unless_told_otherwise(tmp_path, capsys):

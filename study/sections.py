@@ -145,12 +145,12 @@ class Report:
         """Columns with a run's difference from the run `other`."""
         return self.minus(lambda name: other, other)
 
-    def table(self, names: Iterable[str], columns: Columns) -> None:
-        """Add a table with a row for each run: name and flags, number of seeds, the columns."""
+    def table(self, names: Iterable[str], columns: Columns, seeds: str = "seeds") -> None:
+        """Add a table with a row for each run: name and flags, number of `seeds`, the columns."""
         rows = []
         for name in names:
             flags = flags_text(self.all[name]["flags"])
-            row = [f"{name} `{flags}`" if flags else name, str(len(self.all[name]["seeds"]))]
+            row = [f"{name} `{flags}`" if flags else name, str(len(self.all[name][seeds]))]
             row += [text(name) for text in columns.values()]
             rows.append(row)
         self.parts.append(markdown(["run", "n", *columns], rows))
@@ -274,9 +274,9 @@ class Report:
         self.parts += [
             "### Diversity",
             f"{SAMPLES} sampled answers to each question: the share of right ones, whether one is "
-            "right (%), and how many of them differ. Seeds: those that were sampled.",
+            "right (%), and how many of them differ.",
         ]
-        self.table(names, columns)
+        self.table(names, columns, "sampled_seeds")
         for name in names:
             found = sampled_difference(self.runs, name, "base") if name != "base" else None
             if found:

@@ -68,6 +68,7 @@ def summary(lines: dict[int, dict]) -> dict:
     for group in KEY_GROUPS:
         found["key"][group] = spread((row.get("stage1") or {}).get(group) for row in rows)
     found["sampled"] = {}
+    found["sampled_seeds"] = [row["seed"] for row in rows if row.get("sampled")]
     for group in SAMPLED_GROUPS:
         counts = [sampled_counts(row, group).mean(1) for row in rows if row.get("sampled")]
         for name, values in zip(SAMPLED, zip(*counts)):

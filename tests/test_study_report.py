@@ -138,6 +138,7 @@ def test_the_samples_of_the_report(study_report):
         *("base", "sft", "grpo", "opsd", "rcsd-learned", "rcsd-reference")
     ]
     # base: 4, 0, 0, 0 of 8 are right and 2, 5, 6, 8 differ; sft: 8, 0, 2, 1 and 1, 3, 3, 2
+    assert [row[1] for row in means[1:]] == ["3"] * 6
     assert means[1][2:5] == ["12.5 ± 0.0", "25.0 ± 0.0", "5.2 ± 0.0"]
     assert means[2][2:5] == ["34.4 ± 0.0", "75.0 ± 0.0", "2.2 ± 0.0"]
     assert paired[1][:2] == ["sft", "3"]

@@ -2,7 +2,7 @@
 
 Edit the table; `bash train.sh study` trains the runs that are missing and makes the tables again.
 Every run starts from the base (and, for learned rubrics, from the rubric writer of its seed) and
-differs from the others only in the flags written here. A run that answers several questions is
+differs from the others only in the flags written here and in its method's learning rate. A run that answers several questions is
 trained once.
 """
 
@@ -142,7 +142,7 @@ class Plan:
 
 
 START = "shipped/base.pt"  # of preset cpu; every seed starts from it
-CLIP = dict(clip_mode="scale", clip=0.05)  # without it so short a stage II forgets: README.md
+CLIP = dict(clip_mode="scale", clip=0.05)  # without it so short a stage II learns less: README.md
 QUICK_RUNS = (
     *("sft", "grpo", "opsd", "rcsd-learned", "rcsd-reference"),
     *("sft-30", "opsd-30", "shuffled"),

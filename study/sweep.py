@@ -12,12 +12,13 @@ The rules that make the comparison fair:
 
 - All seeds start from the shipped base of preset cpu: a seed varies questions, their order and all
   samples, not the base. With --own-bases, and with other presets, each seed trains its own.
-- For one seed all methods share rubric writer, training questions and test questions, take the same
-  number of optimizer steps and, except sft, sample the same number of completions with the same
-  settings.
+- For one seed all methods share rubric writer, training questions and test questions. But for the
+  long runs, they take the same number of optimizer steps and, except sft, sample the same number of
+  completions with the same settings.
 - The learning rate of a method is the best of the plan's grid on the method's first clean run, by
-  validation accuracy on seeds that no table shows. The quick study has known rates.
-- Early stopping: of the weights at every `eval_every` steps, a run keeps those with the best
+  validation accuracy on seeds that no table shows; RATE_OF in runs.py says which methods take that
+  of another. The quick study has known rates.
+- Kept weights: of the weights at every `eval_every` steps, a run keeps those with the best
   validation accuracy. Validation questions share no numbers with the test questions.
 """
 

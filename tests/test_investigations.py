@@ -24,7 +24,7 @@ def test_the_commands_of_the_investigations_are_accepted():
     parser = settings_parser("")
     parser.add_argument("command")
     for command in commands:
-        command = command.split("#")[0].replace("$mode", "scale")
+        command = command.split("#")[0].replace("$mode", "token").replace("$teacher", "ema")
         command = re.sub(r"\$\w+", "0.5", command)  # $rate, $beta
         settings_from(parser.parse_args(f"{shared} --out out/{command}".split()))
 
@@ -44,5 +44,6 @@ def test_the_shell_functions_of_the_investigations(tmp_path):
     assert done.returncode == 0 and done.stderr == "", done.stderr
     lines = done.stdout.splitlines()
     assert lines[:2] == ["0\t0.5\t\t\t", "1\t\t1\t\t"]
-    shared = "rcsd.py stage2 --preset cpu --batch 32 --eval-every 10 --from out/cpu"
+    bound = "--clip-mode scale --clip 0.05"
+    shared = f"rcsd.py stage2 --preset cpu --batch 32 --eval-every 10 {bound} --from out/cpu"
     assert lines[2:] == [f"{shared} --out out/a --rubrics reference"] * 2

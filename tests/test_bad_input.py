@@ -21,7 +21,7 @@ def snapshot(folder):
         ("stage2", ("--teacher", "wise"), "--teacher"),
         ("stage2", ("--batch", "0"), "--batch"),
         ("stage2", ("--temperature", "0"), "--temperature"),
-        ("stage2", ("--clip-mode", "scale"), "--clip"),
+        ("stage2", ("--clip", "0"), "--clip"),
         ("stage2", ("--resume", "--lr", "0.5"), "lr"),
         ("base", (), "--resume"),
         ("data", (), "--resume"),

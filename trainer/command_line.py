@@ -21,7 +21,7 @@ GROUPS = {  # of --help, by the first stage whose result a setting changes
     "base": "stage 0 and the model",
     "stage1": "stages I and II",
     "stage2": "stage II alone",
-    "": "this machine; the result does not depend on them",
+    "": "this machine; the result is the same up to rounding",
 }
 
 
@@ -29,10 +29,13 @@ def settings_parser(description: str) -> Parser:
     """A parser with the flags that name a run and, in groups, a flag for each setting."""
     parser = Parser(
         description,
-        epilog="What a preset sets has a flag too, such as --n-layer: see trainer/settings.py.",
+        epilog="Defaults are preset cpu's. All presets, and flags such as --n-layer: trainer/settings.py.",
     )
     parser.add_argument(
-        "--preset", choices=("auto", *PRESETS), default="auto", help="auto: gpu with CUDA, else cpu"
+        "--preset",
+        choices=("auto", *PRESETS),
+        default="auto",
+        help="auto: own with --model, gpu with CUDA, else cpu",
     )
     parser.add_argument(
         "--out", type=folder_path, metavar="DIR", help="output folder (default out/PRESET)"

@@ -93,8 +93,8 @@ class Settings:
     temperature: float = setting(1.0, "stage1", "of sampling and of the loss")
     beta: float = setting(0.0, "stage1", "0: forward KL, 1: reverse KL, between: generalised JSD")
     top_k_loss: int = setting(0, "stage1", "the teacher's likeliest k tokens alone; 0: all")
-    clip: float = setting(0.0, "stage1", "bound for --clip-mode, nats")
-    clip_mode: str = setting("none", "stage1", "how a token's loss is bounded", CLIP_MODES)
+    clip: float = setting(0.5, "stage1", "bound for --clip-mode, nats")
+    clip_mode: str = setting("scale", "stage1", "how a token's loss is bounded", CLIP_MODES)
     teacher: str = setting(
         "fixed", "stage1", "the teacher's weights: frozen, EMA, or the student's", TEACHERS
     )
@@ -138,7 +138,7 @@ class Settings:
 
     device: str = setting("auto", "", "auto takes CUDA when there is one", DEVICES)
     recompute: str = setting(
-        "no", "", "activations in the backward pass: less memory", ("no", "yes")
+        "no", "", "recompute activations in the backward pass: less memory", ("no", "yes")
     )
     shard: str = setting(
         "no", "", "each of several processes holds a part of the weights", ("no", "yes")
@@ -174,8 +174,8 @@ class Settings:
                 f"--temperature: expected at least 0.01, as logits are divided by it, "
                 f"got {self.temperature}"
             )
-        if (self.clip_mode == "none") != (self.clip == 0):
-            raise ValueError(f"--clip {self.clip} and --clip-mode {self.clip_mode} need each other")
+        if self.clip_mode != "none" and self.clip == 0:
+            raise ValueError(f"--clip: expected above 0 with --clip-mode {self.clip_mode}, got 0")
         if self.max_new_tokens >= self.max_seq_len:
             raise ValueError(
                 f"--max-new-tokens: expected less than --max-seq-len {self.max_seq_len}, "
@@ -202,7 +202,7 @@ class Settings:
             "beta": self.beta,
             "temperature": self.temperature,
             "top_k": self.top_k_loss or None,
-            "clip": self.clip or None,
+            "clip": None if self.clip_mode == "none" else self.clip,
             "clip_mode": self.clip_mode,
         }
 

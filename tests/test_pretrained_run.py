@@ -73,6 +73,20 @@ def test_an_adapter_goes_back_on_the_base_that_it_was_trained_on(mine, tmp_path,
     assert torch.equal(student.blocks[0].q.frozen.weight, base.blocks[0].q.weight)
 
 
+def test_a_base_warmed_up_on_the_corpus_goes_on_with_ones_own_questions(mine, tmp_path, capsys):
+    """At a rate of next to nothing the student stays what it starts from: base.pt, not the folder."""
+    more = [*tiny_flags(WARMED_UP), "--lr", "1e-6", "--base-lr", "0.01"]
+    for command in ("data", "base", "stage2", "evaluate"):
+        assert run(mine, tmp_path, command, *more) == 0, capsys.readouterr().err
+    student = load_model(tmp_path / "stage2.pt", torch.device("cpu")).blocks[0].q.weight
+    base = load_model(tmp_path / "base.pt", torch.device("cpu")).blocks[0].q.weight
+    folder = load_pretrained(mine[0], 900, torch.float32).blocks[0].q.weight
+    assert torch.allclose(student, base, atol=1e-5) and not torch.allclose(base, folder, atol=1e-4)
+    results = json.loads((tmp_path / "results_own.json").read_text("utf-8"))
+    ids = {row["id"] for row in results["answers"]["student"]}
+    assert ids and all(id.startswith(f"{mine[1].stem}:") for id in ids)
+
+
 @pytest.mark.parametrize(
     "more, said",
     [

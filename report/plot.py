@@ -47,7 +47,9 @@ def round_ticks(low: float, high: float, about: int = 5) -> list[float]:
 
     They are multiples of 1, 2 or 5 times a power of ten.
     """
-    span = max(high - low, 1e-6) / about
+    if high - low < 1e-6:  # a constant: one more below it, or above 0
+        low, high = (low - 1, high) if low >= 1 else (low, high + 1)
+    span = (high - low) / about
     power = 10 ** math.floor(math.log10(span))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= span * 0.999)
     first = math.floor(low / step + 1e-9)

@@ -50,8 +50,10 @@ def summary(runs: list[dict]) -> str:
 def own_summary(answers: dict[str, list[dict]]) -> str:
     """The sentence about one's own held-out questions, from the rows of base and student.
 
-    Of right answers, else of the divergence, each on the questions that both have; else empty.
+    Of right answers, or of the divergence where fewer than half as many questions have a right
+    answer; each on the questions that both have. Empty if there is neither.
     """
+    pairs = {}
     for measure in ("right", "divergence"):
         before, after = (
             {
@@ -61,16 +63,20 @@ def own_summary(answers: dict[str, list[dict]]) -> str:
             }
             for name in ("base", "student")
         )
-        if n := len(shared := before.keys() & after.keys()):
-            first, last = (sum(values[id] for id in shared) for values in (before, after))
-            if measure == "right":
-                return (
-                    f"Before, the student answered {first:.0f} of {n} held-out questions; "
-                    f"after stage II it answers {last:.0f}, without a rubric."
-                )
-            return (
-                f"Before, the student's answers to {n} held-out questions diverged from the teacher "
-                f"that reads the rubric by {first / n:.3f} nats a token; after stage II its answers "
-                f"diverge by {last / n:.3f}."
-            )
-    return ""
+        pairs[measure] = [(before[id], after[id]) for id in before if id in after]
+    right, diverging = pairs["right"], pairs["divergence"]
+    if right and 2 * len(right) >= len(diverging):
+        first, last = map(sum, zip(*right))
+        return (
+            f"Before, the student answered {first:.0f} of {len(right)} held-out questions; "
+            f"after stage II it answers {last:.0f}, without a rubric."
+        )
+    if not diverging:
+        return ""
+    n = len(diverging)
+    first, last = map(sum, zip(*diverging))
+    return (
+        f"Before, the student's answers to {n} held-out questions diverged from the teacher "
+        f"that reads the rubric by {first / n:.3f} nats a token; after stage II its answers "
+        f"diverge by {last / n:.3f}."
+    )

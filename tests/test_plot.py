@@ -63,7 +63,8 @@ def test_round_ticks():
         150,
         200,
     ]
-    assert round_ticks(90, 95) == [90, 91, 92, 93, 94, 95] and len(round_ticks(50, 50)) >= 2
+    assert round_ticks(90, 95) == [90, 91, 92, 93, 94, 95] and round_ticks(50, 50)[-1] == 50
+    assert round_ticks(0, 0)[0] == 0 and round_ticks(0, 0)[-1] == 1
 
 
 def test_pictures_are_well_formed_and_stay_inside(study_report):

@@ -84,6 +84,8 @@ def test_the_sentence_about_ones_own_questions():
     )
     both = {name: right[name] + parted[name] for name in right}
     assert own_summary(both) == own_summary(right)
+    few = {name: right[name] + rows("divergence", *[0.5] * 7) for name in right}
+    assert "answers to 7 held-out questions diverged" in own_summary(few)  # of 3 some are right
     assert own_summary({"base": rows("right", None), "student": rows("right", True)}) == ""
 
 

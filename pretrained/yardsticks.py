@@ -24,6 +24,7 @@ from pretrained.reason_first import with_analyses
 from rcsd import teacher_context_of
 from report.explain import Run, hidden, token_stats
 from report.panels import mentions_rubric
+from report.summary import values_of
 from rubrics import (
     TEACHER_CONTEXTS,
     Example,
@@ -167,11 +168,6 @@ def evaluate_own(run: Run) -> dict:
 
 
 # --------------------------------------------------------------------------------------- the table
-def values_of(rows: list[dict], measure: str) -> dict[str, float]:
-    """{question id: value} of the rows that have the measure."""
-    return {row["id"]: float(row[measure]) for row in rows if row.get(measure) is not None}
-
-
 def paired(after: dict[str, float], before: dict[str, float]) -> tuple[float, float]:
     """Mean difference on the shared questions, and half its 95% interval (normal)."""
     changes = [after[id] - before[id] for id in after if id in before]

@@ -47,7 +47,7 @@ def round_ticks(low: float, high: float, about: int = 5) -> list[float]:
 
     They are multiples of 1, 2 or 5 times a power of ten.
     """
-    if high - low < 1e-6:  # a constant: one more below it, or above 0
+    if high - low < 1e-6:  # a constant: the axis reaches 1 below it, near 0 1 above
         low, high = (low - 1, high) if low >= 1 else (low, high + 1)
     span = (high - low) / about
     power = 10 ** math.floor(math.log10(span))

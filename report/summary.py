@@ -47,6 +47,11 @@ def summary(runs: list[dict]) -> str:
     return f"{text}."
 
 
+def values_of(rows: list[dict], measure: str) -> dict[str, float]:
+    """{question id: value} of the rows that have the measure."""
+    return {row["id"]: float(row[measure]) for row in rows if row.get(measure) is not None}
+
+
 def own_summary(answers: dict[str, list[dict]]) -> str:
     """The sentence about one's own held-out questions, from the rows of base and student.
 
@@ -55,14 +60,7 @@ def own_summary(answers: dict[str, list[dict]]) -> str:
     """
     pairs = {}
     for measure in ("right", "divergence"):
-        before, after = (
-            {
-                row["id"]: float(row[measure])
-                for row in answers[name]
-                if row.get(measure) is not None
-            }
-            for name in ("base", "student")
-        )
+        before, after = (values_of(answers[name], measure) for name in ("base", "student"))
         pairs[measure] = [(before[id], after[id]) for id in before if id in after]
     right, diverging = pairs["right"], pairs["divergence"]
     if right and 2 * len(right) >= len(diverging):

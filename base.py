@@ -4,7 +4,9 @@ In order: the data, the first weights, the rows and their batches, the loop, and
 A step is the `update` of the later stages, with rollouts from a file.
 """
 
+import os
 import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -117,6 +119,19 @@ def read_corpus(path: Path, tokenizer: Tokenizer) -> list[tuple[list[int], int]]
     return rows
 
 
+def compile_blocks(model: GPT) -> None:
+    """--compile yes: the blocks under torch.compile, with one code for batches of all sizes.
+
+    Raises ValueError where there is no C++ compiler.
+    """
+    if not any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++")):
+        raise ValueError(
+            "--compile yes: expected a C++ compiler (g++, clang++ or $CXX), found none"
+        )
+    for block in model.blocks:
+        block.compile(dynamic=True)
+
+
 def base_optimizers(model: GPT, settings: Settings) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, AdamW for embedding, head and norms.
 
@@ -183,6 +198,8 @@ def train_base(
     )
     if settings.shard == "yes" and not settings.model:
         print("base: not sharded, its optimizer reads whole matrices")
+    if settings.compile == "yes":
+        compile_blocks(student)
     optimizers = base_optimizers(student, settings)
     batches = []
 

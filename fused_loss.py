@@ -43,7 +43,7 @@ def distillation_loss(
     clip: float | None = None,
     clip_mode: str = "none",
     denominator: float | None = None,
-    chunk_bytes: int = 2**27,
+    chunk_bytes: int | None = None,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, TokenStats]:
     """Sum of `token_divergence` over N tokens / denominator, in nats, without logits [N, V].
@@ -54,7 +54,8 @@ def distillation_loss(
     teacher_head [V, Ht]
     denominator              default N. Micro-batches get the token count of the whole step: their
                              losses and gradients then add up to those of one large batch
-    chunk_bytes              budget for the buffers of the call: sets the rows of a chunk
+    chunk_bytes              budget for the buffers of the call: sets the rows of a chunk. None:
+                             `default_budget`
     return_stats             also return a TokenStats, from the same pass
     The other options are those of LossSettings in loss.py, as are the errors.
 
@@ -78,6 +79,8 @@ def distillation_loss(
     """
     settings = LossSettings(beta, temperature, top_k, clip, clip_mode)
     n = len(student_hidden)
+    if chunk_bytes is None:
+        chunk_bytes = default_budget(len(student_head))
     inputs = (student_hidden, student_head, teacher_hidden, teacher_head)
     if (
         any(t.ndim != 2 for t in inputs)
@@ -105,6 +108,14 @@ def distillation_loss(
             dw[i] = dw[i].bfloat16()
     loss = _WithGradient.apply(student_hidden, student_head, loss, dx, *dw)
     return (loss, stats) if return_stats else loss
+
+
+def default_budget(vocabulary: int) -> int:
+    """Bytes for the buffers of a call: 128 MiB, or 3 KiB an entry of a large vocabulary.
+
+    So a chunk of 152,000 logits still has 340 rows; with 97 its products take a quarter longer.
+    """
+    return max(2**27, 3072 * vocabulary)
 
 
 class Wanted(NamedTuple):

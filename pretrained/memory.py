@@ -6,6 +6,7 @@ import os
 import torch
 from torch import Tensor
 
+from fused_loss import default_budget
 from model import GPT
 from trainer.processes import device_of, rank_and_size
 from trainer.settings import Settings
@@ -54,7 +55,7 @@ def places_for(model: GPT, columns: int) -> int:
 def loss_bytes(model: GPT) -> int:
     """The loss's buffers and its gradient for the head (see fused_loss.py)."""
     head = model.head_weight.numel() * 4 if model.head_weight.requires_grad else 0
-    return 2**27 + head
+    return default_budget(len(model.head_weight)) + head
 
 
 def gathered_bytes(model: GPT, settings: Settings, copies: int) -> int:

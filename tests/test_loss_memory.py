@@ -109,6 +109,14 @@ def test_the_chunks_stay_within_their_byte_budget(frozen, dtype):
     assert all(0.8 < share <= 1 for share in worst.values()), worst
 
 
+def test_a_large_vocabulary_has_a_larger_budget():
+    """By hand: 3 KiB for each of 60,000 entries, of which 4 x 60,000 bytes a row of logits."""
+    inputs = states(640, v=60_000, dtype=torch.float32)
+    forward, _, _ = peak(inputs)
+    gradients = 4 * (inputs[0].numel() + inputs[1].numel())
+    assert 0.8 < (forward - gradients) / (3072 * 60_000) <= 1
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("top_k", [None, 4])
 def test_a_head_in_half_precision_is_never_held_whole_in_float32(frozen, top_k):

@@ -27,7 +27,9 @@ def teacher(ids):
 
 for step in range(60):
     questions = list(rubrics) * 2
-    answers = generate(student, [[q, SOLVE] for q in questions], max_new_tokens=3, eos=-1)
+    noise = torch.rand(len(questions), 3, dtype=torch.float64)
+    prompts = [[q, SOLVE] for q in questions]
+    answers = generate(student, prompts, max_new_tokens=3, eos=-1, noise=noise)
     for q, y in zip(questions, answers):
         prompt, teacher_prompt = [q, SOLVE], [q] + rubrics[q] + [SOLVE]
         z = student(torch.tensor([prompt + y.ids]))[0] @ student.head_weight.T  # [2 + 3, V]

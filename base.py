@@ -7,6 +7,7 @@ A step is the `update` of the later stages, with rollouts from a file.
 import os
 import random
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -120,14 +121,13 @@ def read_corpus(path: Path, tokenizer: Tokenizer) -> list[tuple[list[int], int]]
 
 
 def compile_blocks(model: GPT) -> None:
-    """--compile yes: the blocks under torch.compile, with one code for batches of all sizes.
+    """Put the blocks under torch.compile. One piece of code then serves batches of all sizes.
 
-    Raises ValueError where there is no C++ compiler.
+    Raises ValueError where PyTorch finds no C++ compiler.
     """
-    if not any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++")):
-        raise ValueError(
-            "--compile yes: expected a C++ compiler (g++, clang++ or $CXX), found none"
-        )
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if not shutil.which(compiler):
+        raise ValueError(f"--compile yes: expected a C++ compiler ($CXX), found no {compiler!r}")
     for block in model.blocks:
         block.compile(dynamic=True)
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from base import base_optimizers, orthogonal
+from base import base_optimizers, compile_blocks, orthogonal
 from bench.graphs import compiled_steps, graphed_steps
 from bench.peers import (
     liger_loss,
@@ -265,8 +265,7 @@ def sampler_contenders(device: str, quick: bool, shape: dict, batch: int) -> Con
 def compiled_blocks(model: GPT) -> GPT:
     """A copy of a model, whose blocks are under torch.compile."""
     model = copy.deepcopy(model)
-    for block in model.blocks:
-        block.compile(dynamic=True)
+    compile_blocks(model)
     return model
 
 

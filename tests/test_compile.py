@@ -1,4 +1,4 @@
-"""--compile yes: one code for batches of all sizes, and the weights of the eager blocks."""
+"""--compile yes: one piece of code for batches of all sizes, and the weights of the eager blocks."""
 
 import copy
 from functools import partialmethod
@@ -32,6 +32,10 @@ def test_compiled_blocks_learn_the_same(monkeypatch):
 
 
 def test_a_machine_without_a_compiler(monkeypatch):
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    with pytest.raises(ValueError, match=r"^--compile yes: expected a C\+\+ compiler"):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("shutil.which", {"clang++": "/clang++"}.get)  # PyTorch would not take it
+    with pytest.raises(
+        ValueError, match=r"^--compile yes: expected a C\+\+ compiler \(\$CXX\), found no 'g\+\+'"
+    ):
         compile_blocks(tiny_model())

@@ -144,7 +144,7 @@ class Settings:
         "no", "", "each of several processes holds a part of the weights", ("no", "yes")
     )
     compile: str = setting(
-        "no", "", "stage 0 under torch.compile: faster by a tenth", ("no", "yes")
+        "no", "", "stage 0 under torch.compile, which needs a C++ compiler", ("no", "yes")
     )
     micro_tokens: int = setting(2048, "", "tokens in one forward pass: memory, not the result")
     save_seconds: float = setting(30.0, "", "time between checkpoints: what a kill can cost")

@@ -169,6 +169,24 @@ def bucketed(rows: list[list[int]], tokens: int, seed: int) -> list[list[int]]:
     return batches
 
 
+def base_batches(ids: list[list[int]], settings: Settings) -> list[list[int]]:
+    """The batches of all steps of stage 0, as indices of rows: epoch after epoch.
+
+    A curriculum: the first `short_first` of the steps read only batches that begin in the shorter
+    half of the rows.
+    """
+    median = sorted(map(len, ids))[len(ids) // 2]
+    short_steps = int(settings.short_first * settings.base_steps)
+    batches = []
+    while len(batches) < settings.base_steps:
+        epoch = bucketed(ids, settings.base_tokens, seed_for(settings, "epoch", len(batches)))
+        if len(batches) < short_steps:
+            epoch = [batch for batch in epoch if min(len(ids[i]) for i in batch) <= median]
+            epoch = epoch[: short_steps - len(batches)]
+        batches += epoch
+    return batches[: settings.base_steps]
+
+
 def train_base(
     out: Path, settings: Settings, resume: bool, later: Sequence[LengthCheck] = ()
 ) -> None:
@@ -201,12 +219,9 @@ def train_base(
     if settings.compile == "yes":
         compile_blocks(student)
     optimizers = base_optimizers(student, settings)
-    batches = []
+    batches = base_batches(ids, settings)
 
     def collect(step: int) -> list[Rollout]:
-        while len(batches) <= step:  # one epoch more
-            seed = seed_for(settings, "epoch", len(batches))
-            batches.extend(bucketed(ids, settings.base_tokens, seed))
         rollouts = []
         for i in batches[step]:
             row, start = rows[i]

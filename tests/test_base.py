@@ -1,11 +1,13 @@
 """Stage 0: its optimizer against an SVD and against PyTorch's own, its batches."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
-from base import Muon, bucketed, orthogonal
+from base import Muon, base_batches, bucketed, orthogonal
+from trainer.settings import Settings, seed_for
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 12, 5), (1, 5, 12)])
@@ -65,3 +67,26 @@ def test_bucketed_has_every_row_once():
     assert sorted(i for b in batches for i in b) == list(range(500))
     assert all(len(b) * max(len(rows[i]) for i in b) <= 400 for b in batches if len(b) > 1)
     assert batches == bucketed(rows, 400, seed=1) != bucketed(rows, 400, seed=2)
+
+
+def test_stage_0_reads_the_shorter_half_first_and_then_all():
+    """12 rows of 2 to 13 tokens, one in a batch: 4 of 20 steps read rows of at most 8."""
+    rows = [[0] * n for n in random.Random(0).sample(range(2, 14), 12)]
+    settings = Settings(base_steps=20, base_tokens=1, short_first=0.2)
+    steps = base_batches(rows, settings)
+    lengths = [len(rows[i]) for (i,) in steps]
+    assert len(set(lengths[:4])) == 4 and max(lengths[:4]) <= 8
+    assert sorted(lengths[4:16]) == list(range(2, 14))
+    assert len(set(lengths[16:])) == 4
+    assert steps == base_batches(rows, settings) != base_batches(rows, replace(settings, seed=1))
+
+
+def test_without_a_first_part_the_epochs_are_whole():
+    rows = [[0] * random.Random(i).randint(2, 90) for i in range(60)]
+    settings = Settings(base_steps=30, base_tokens=400, short_first=0.0)
+    epochs = []
+    while len(epochs) < 30:
+        epochs += bucketed(rows, 400, seed_for(settings, "epoch", len(epochs)))
+    assert base_batches(rows, settings) == epochs[:30]
+    everything = replace(settings, base_tokens=10**6, short_first=1.0)  # an epoch is one batch
+    assert [len(batch) for batch in base_batches(rows, everything)] == [60] * 30

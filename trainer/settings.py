@@ -18,6 +18,7 @@ PRESET_ONLY = (
     *("base_rows", "exposure_count", "exposure_share", "vocab_size", "stage1_questions"),
     *("stage2_questions", "test_questions", "dtype", "max_seq_len", "n_layer", "n_head"),
     *("n_kv_head", "head_dim", "n_embd", "mlp_width", "base_tokens", "prompt_weight"),
+    "short_first",
 )
 # Where no run of this code goes: memory would end it, or hours would pass before its first word.
 MOST = MOST_DATA | {
@@ -38,6 +39,7 @@ SHARES = (
     "exposure_share",
     "ema_decay",
     "prompt_weight",
+    "short_first",
     "explanation_share",
     "rubric_rate",
     "stage1_noisy",
@@ -78,6 +80,9 @@ class Settings:
     mlp_width: int = setting(400, "base", "size of the MLP's hidden layer")
     base_steps: int = setting(12_000, "base", "steps of stage 0")
     base_tokens: int = setting(2048, "base", "tokens in a batch of stage 0, padding counted")
+    short_first: float = setting(
+        0.33, "base", "share of the steps that read the shorter half of the rows, before all"
+    )
     prompt_weight: float = setting(0.1, "base", "weight of a prompt token in the loss")
     base_lr: float = setting(0.01, "base", "peak learning rate of Muon; a fifth for AdamW")
 
@@ -279,6 +284,7 @@ PRESETS = {
         base_tokens=2048,
         base_lr=1e-4,
         prompt_weight=0.0,
+        short_first=0.0,
         max_seq_len=1024,
         max_new_tokens=256,
         batch=16,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from data.explanations import invented_explanation
 from data.invented import invented
-from data.questions import draw_kind, draw_problem, words_of
+from data.questions import CORPUS_KIND_SHARES, draw_kind, draw_problem, words_of
 from rubrics import GENERIC, Example, Rubric, Sections, prompt
 
 # The tasks of stage 0: solve problems about known laws, read a context about invented laws, write
@@ -49,9 +49,9 @@ def corpus(
             if rng.random() < explanation_share:
                 problem = invented_explanation(rng)
             else:
-                problem = invented(draw_kind(rng), rng)
+                problem = invented(draw_kind(rng, CORPUS_KIND_SHARES), rng)
         else:
-            problem = draw_problem(False, "train", rng, explanation_share)
+            problem = draw_problem(False, "train", rng, explanation_share, CORPUS_KIND_SHARES)
         words = words_of(problem)
         e = words.example(problem, rng, "")
         if task == "known":

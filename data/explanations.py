@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from data.generate import draw_pattern
 from data.laws import FIELDS
+from data.links import Link
 from data.paths import (
     MOST_LINKS,
     Path,
@@ -261,20 +262,30 @@ def question(p: Explanation, order: tuple[str, ...], fact: int, ask: int) -> str
 
 
 # ------------------------------------------------------------------------------------ the solution
-def lines(p: Explanation) -> list[str]:
-    """One statement for each link."""
+def steps(p: Explanation) -> list[tuple[Link, int, int]]:
+    """The links as they are needed, each with what its cause and its effect do.
+
+    Who asks for a cause goes from the aim back to it.
+    """
     found = []
     for path, does in zip(p.paths, p.does):
         for link in path.links:
-            then = does * link.sign
-            text = statement(link.cause, does, link.effect, then, _verbs(p))
-            found.append(f"in {p.place}, {text}" if p.kind == "more" else text)
-            does = then
-    return found
+            found.append((link, does, does * link.sign))
+            does *= link.sign
+    return found[::-1] if p.kind == "cause" else found
 
 
-def _verbs(p: Explanation) -> dict[int, str]:
-    return COMPARED if p.kind == "more" else VERB
+def lines(p: Explanation) -> list[str]:
+    """One statement for each link."""
+    found = [stated(p, *step) for step in steps(p)]
+    return [f"in {p.place}, {text}" for text in found] if p.kind == "more" else found
+
+
+def stated(p: Explanation, link: Link, does: int, then: int) -> str:
+    """A link in the words of the problem's solution and rubric."""
+    if p.kind == "cause":
+        return f"the {link.effect} {VERB[then]} when the {link.cause} {VERB[does]}"
+    return statement(link.cause, does, link.effect, then, COMPARED if p.kind == "more" else VERB)
 
 
 def answer(p: Explanation) -> str:
@@ -331,15 +342,10 @@ def rubric(p: Explanation, rng: random.Random) -> Rubric:
 
     Every call draws anew which optional criteria appear, their order, wording and weights.
     """
-    criteria, said = [], []
-    for path, does in zip(p.paths, p.does):
-        for link in path.links:
-            then = does * link.sign
-            said_so = statement(link.cause, does, link.effect, then, _verbs(p))
-            text = f"Essential: {rng.choice(SAYS)}{said_so}"
-            criteria.append(Criterion("Link", text, rng.choice((4, 5)), f"states {said_so}"))
-            said.append((link, does, then))
-            does = then
+    criteria = []
+    for step in steps(p):
+        text = f"Essential: {rng.choice(SAYS)}{stated(p, *step)}"
+        criteria.append(Criterion("Link", text, rng.choice((4, 5)), f"states {stated(p, *step)}"))
     last = p.path.links[-1].effect
     others = [
         Criterion(
@@ -353,9 +359,9 @@ def rubric(p: Explanation, rng: random.Random) -> Rubric:
     if rng.random() < 0.6:
         text = "Optional: ends with the answer on a line of its own"
         others.append(Criterion("Form", text, 1, "answer-line"))
-    link, does, then = rng.choice(said)
+    link, does, then = rng.choice(steps(p))
     if then != STAYS and (len(criteria) + len(others) < 3 or rng.random() < 0.5):
-        turned = statement(link.cause, does, link.effect, -then, _verbs(p))
+        turned = stated(p, link, does, -then)
         text = f"Pitfall: does not say that {turned}"
         others.append(Criterion("Sign", text, rng.choice((-1, -2)), f"avoids {turned}"))
     if len(criteria) + len(others) < 3:

@@ -15,6 +15,7 @@ from rubrics import Example
 
 KINDS = ("one-step", "conversion", "comparison", "two-step", "extra", "missing")
 KIND_SHARES = (0.36, 0.14, 0.17, 0.25, 0.04, 0.04)
+CORPUS_KIND_SHARES = (0.28, 0.12, 0.14, 0.38, 0.04, 0.04)  # what is hardest, more often
 HARD_KIND_SHARES = (0.08, 0.03, 0.05, 0.8, 0.02, 0.02)  # most test unseen combinations
 
 # Stage 0 sees right and wrong solutions about each new law. A share of the new laws is understood:
@@ -25,18 +26,27 @@ WRONG_WHEN_MISUNDERSTOOD = 0.9
 MOST_MISSES = 5000  # draws in a row without a different question, before `questions` gives up
 
 
-def draw_kind(rng: random.Random, hard: bool = False) -> str:
-    """A kind of calculation, drawn with KIND_SHARES; in the hard set most have two steps."""
-    return rng.choices(KINDS, HARD_KIND_SHARES if hard else KIND_SHARES)[0]
+def draw_kind(rng: random.Random, shares: tuple[float, ...]) -> str:
+    """A kind of calculation, by the share of each."""
+    return rng.choices(KINDS, shares)[0]
 
 
 def draw_problem(
-    new: bool, split: str, rng: random.Random, explanation_share: float, *, hard: bool = False
+    new: bool,
+    split: str,
+    rng: random.Random,
+    explanation_share: float,
+    shares: tuple[float, ...],
+    *,
+    hard: bool = False,
 ) -> Problem | Explanation:
-    """A problem about known or new laws or links; the share (0 to 1) asks why."""
+    """A problem about known or new laws or links; `explanation_share` (0 to 1) asks why.
+
+    `shares` are those of the kinds of calculations.
+    """
     if rng.random() < explanation_share:
         return explanation(new, split, rng, hard=hard)
-    return draw(draw_kind(rng, hard), new, split, rng, held_out=hard)
+    return draw(draw_kind(rng, shares), new, split, rng, held_out=hard)
 
 
 def words_of(problem: Problem | Explanation) -> ModuleType:
@@ -68,7 +78,8 @@ def questions(
     found, seen, misses = [], set(), 0
     while len(found) < count:
         new = rng.random() < new_share
-        problem = draw_problem(new, split, rng, explanation_share, hard=hard)
+        shares = HARD_KIND_SHARES if hard else KIND_SHARES
+        problem = draw_problem(new, split, rng, explanation_share, shares, hard=hard)
         e = words_of(problem).example(problem, rng, f"{name}-{len(found)}", held_out=hard)
         if mistakes:
             e = _maybe_mistaken(e, problem, mistakes, rng)

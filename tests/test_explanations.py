@@ -96,7 +96,7 @@ OPTIONS = (
         (
             by_hand("cause", -1),
             "Given: same wind. The c should rise. How must the a change, and why?",
-            "the a falls, so the b rises\nthe b rises, so the c rises\nAnswer: it must fall",
+            "the c rises when the b rises\nthe b rises when the a falls\nAnswer: it must fall",
         ),
         (
             by_hand("more", -1, place="A"),
@@ -171,9 +171,11 @@ def walk(p):
             sign = SIGN.get((link.field, link.cause, link.effect), link.sign)
             then = now if sign == 1 else -now
             before = f"in {p.place}, " if p.kind == "more" else ""
-            lines.append(
-                f"{before}the {link.cause} {words[now]}, so the {link.effect} {words[then]}"
-            )
+            cause, effect = f"the {link.cause} {words[now]}", f"the {link.effect} {words[then]}"
+            if p.kind == "cause":  # back from the aim
+                lines.insert(0, f"{effect} when {cause}")
+            else:
+                lines.append(f"{before}{cause}, so {effect}")
             now = then
         ends.append(now)
     if p.kind == "choice":
@@ -245,7 +247,7 @@ def test_mistaken_solutions_are_not_right():
         assert not is_right(e, made) and grade(e, made) < 1, made
         turned_round[p.kind] += 1
         if p.kind == "cause":  # what is wanted of the last quantity stays
-            assert made.split("\n")[-2].split()[-1] == e.solution.split("\n")[-2].split()[-1]
+            assert made.split(" when ")[0] == e.solution.split(" when ")[0]
         assert solution(mistaken_explanation(p, {}, rng)) == e.solution
     assert turned_round.keys() == set(KINDS) - {"held"}
 

@@ -15,7 +15,7 @@ from rubrics import Example
 
 KINDS = ("one-step", "conversion", "comparison", "two-step", "extra", "missing")
 KIND_SHARES = (0.36, 0.14, 0.17, 0.25, 0.04, 0.04)
-CORPUS_KIND_SHARES = (0.28, 0.12, 0.14, 0.38, 0.04, 0.04)  # what is hardest, more often
+CORPUS_KIND_SHARES = (0.28, 0.12, 0.14, 0.38, 0.04, 0.04)  # two steps, the hardest kind, more often
 HARD_KIND_SHARES = (0.08, 0.03, 0.05, 0.8, 0.02, 0.02)  # most test unseen combinations
 
 # Stage 0 sees right and wrong solutions about each new law. A share of the new laws is understood:
@@ -26,9 +26,9 @@ WRONG_WHEN_MISUNDERSTOOD = 0.9
 MOST_MISSES = 5000  # draws in a row without a different question, before `questions` gives up
 
 
-def draw_kind(rng: random.Random, shares: tuple[float, ...]) -> str:
+def draw_kind(rng: random.Random, kind_shares: tuple[float, ...]) -> str:
     """A kind of calculation, by the share of each."""
-    return rng.choices(KINDS, shares)[0]
+    return rng.choices(KINDS, kind_shares)[0]
 
 
 def draw_problem(
@@ -36,17 +36,17 @@ def draw_problem(
     split: str,
     rng: random.Random,
     explanation_share: float,
-    shares: tuple[float, ...],
+    kind_shares: tuple[float, ...],
     *,
     hard: bool = False,
 ) -> Problem | Explanation:
     """A problem about known or new laws or links; `explanation_share` (0 to 1) asks why.
 
-    `shares` are those of the kinds of calculations.
+    `kind_shares` are those of the kinds of calculations.
     """
     if rng.random() < explanation_share:
         return explanation(new, split, rng, hard=hard)
-    return draw(draw_kind(rng, shares), new, split, rng, held_out=hard)
+    return draw(draw_kind(rng, kind_shares), new, split, rng, held_out=hard)
 
 
 def words_of(problem: Problem | Explanation) -> ModuleType:
@@ -78,8 +78,8 @@ def questions(
     found, seen, misses = [], set(), 0
     while len(found) < count:
         new = rng.random() < new_share
-        shares = HARD_KIND_SHARES if hard else KIND_SHARES
-        problem = draw_problem(new, split, rng, explanation_share, shares, hard=hard)
+        kind_shares = HARD_KIND_SHARES if hard else KIND_SHARES
+        problem = draw_problem(new, split, rng, explanation_share, kind_shares, hard=hard)
         e = words_of(problem).example(problem, rng, f"{name}-{len(found)}", held_out=hard)
         if mistakes:
             e = _maybe_mistaken(e, problem, mistakes, rng)

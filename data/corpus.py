@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 
+from data import explanations
 from data.explanations import invented_explanation
 from data.invented import invented
 from data.questions import CORPUS_KIND_SHARES, draw_kind, draw_problem, words_of
@@ -47,11 +48,11 @@ def corpus(
         task = rng.choices(tasks, shares)[0]
         if task == "read" or (task == "rewrite" and rng.random() < REWRITE_INVENTED):
             if rng.random() < explanation_share:
-                problem = invented_explanation(rng)
+                problem = invented_explanation(rng, explanations.CORPUS_KIND_SHARES)
             else:
                 problem = invented(draw_kind(rng, CORPUS_KIND_SHARES), rng)
         else:
-            problem = draw_problem(False, "train", rng, explanation_share, CORPUS_KIND_SHARES)
+            problem = draw_problem(False, "train", rng, explanation_share, for_corpus=True)
         words = words_of(problem)
         e = words.example(problem, rng, "")
         if task == "known":

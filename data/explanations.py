@@ -31,6 +31,7 @@ from rubrics import SAYS, Criterion, Example, Rubric
 
 KINDS = ("effect", "held", "two causes", "cause", "more", "choice")
 KIND_SHARES = (0.4, 0.08, 0.1, 0.16, 0.16, 0.1)
+CORPUS_KIND_SHARES = (0.3, 0.08, 0.1, 0.17, 0.15, 0.2)  # choices, learned last, more often
 LENGTH_SHARES = (0.4, 0.35, 0.25)  # of paths of one, two and three links
 UNSEEN_SHARE = 0.8  # of the hard set: an unseen path; the others have an unseen wording
 # fmt: off
@@ -105,16 +106,23 @@ class Explanation:
     target, converted = "", ""  # as a Problem has them: its keys tell all
 
 
-def _draw_kind(rng: random.Random) -> tuple[str, int]:
+def _draw_kind(rng: random.Random, kind_shares: tuple[float, ...]) -> tuple[str, int]:
     """A kind, and the number of links of its path."""
-    kind = rng.choices(KINDS, KIND_SHARES)[0]
+    kind = rng.choices(KINDS, kind_shares)[0]
     length = rng.choices(range(1, MOST_LINKS + 1), LENGTH_SHARES)[0]
     if kind in ("two causes", "choice"):
         length = 1
     return kind, length
 
 
-def explanation(new: bool, split: str, rng: random.Random, *, hard: bool = False) -> Explanation:
+def explanation(
+    new: bool,
+    split: str,
+    rng: random.Random,
+    kind_shares: tuple[float, ...] = KIND_SHARES,
+    *,
+    hard: bool = False,
+) -> Explanation:
     """A problem about real links for a split: "train", "valid" or "test"; `new`: with a new link.
 
     With `hard`, UNSEEN_SHARE of the draws have a path of two or three links that no training
@@ -123,7 +131,7 @@ def explanation(new: bool, split: str, rng: random.Random, *, hard: bool = False
     unseen = UNSEEN_SHARE if hard else 1 / 3 if split == "valid" else 0
     unseen = rng.random() < unseen
     while True:
-        kind, length = _draw_kind(rng)
+        kind, length = _draw_kind(rng, kind_shares)
         field, source = rng.choice(FIELDS), "train"
         if unseen:
             source = "hard" if hard else "valid"
@@ -148,15 +156,17 @@ def explanation(new: bool, split: str, rng: random.Random, *, hard: bool = False
             return problem
 
 
-def invented_explanation(rng: random.Random) -> Explanation:
+def invented_explanation(
+    rng: random.Random, kind_shares: tuple[float, ...] = KIND_SHARES
+) -> Explanation:
     """A problem about links that hold nowhere."""
-    kind, length = _draw_kind(rng)
+    kind, length = _draw_kind(rng, kind_shares)
     if kind == "two causes":
         first, other = invented_path(1, rng), invented_path(2, rng).links[0]
         second = Path((replace(other, effect=first.links[0].effect),))
         names = [second.links[0].cause, first.links[0].cause, first.links[0].effect]
         if len(set(names)) < 3 or joins_a_real_pair(names):
-            return invented_explanation(rng)
+            return invented_explanation(rng, kind_shares)
         return _posed(kind, (first, second), rng)
     return _posed(kind, (invented_path(length, rng),), rng)
 

@@ -27,7 +27,7 @@ MOST_MISSES = 5000  # draws in a row without a different question, before `quest
 
 
 def draw_kind(rng: random.Random, kind_shares: tuple[float, ...]) -> str:
-    """A kind of calculation, by the share of each."""
+    """A kind of calculation, drawn with these shares."""
     return rng.choices(KINDS, kind_shares)[0]
 
 
@@ -36,16 +36,18 @@ def draw_problem(
     split: str,
     rng: random.Random,
     explanation_share: float,
-    kind_shares: tuple[float, ...],
     *,
     hard: bool = False,
+    for_corpus: bool = False,
 ) -> Problem | Explanation:
-    """A problem about known or new laws or links; `explanation_share` (0 to 1) asks why.
+    """A problem about known or new laws or links; the share (0 to 1) asks why.
 
-    `kind_shares` are those of the kinds of calculations.
+    For the corpus of stage 0 the kinds that are hard to learn are drawn more often.
     """
     if rng.random() < explanation_share:
-        return explanation(new, split, rng, hard=hard)
+        kind_shares = explanations.CORPUS_KIND_SHARES if for_corpus else explanations.KIND_SHARES
+        return explanation(new, split, rng, kind_shares, hard=hard)
+    kind_shares = HARD_KIND_SHARES if hard else CORPUS_KIND_SHARES if for_corpus else KIND_SHARES
     return draw(draw_kind(rng, kind_shares), new, split, rng, held_out=hard)
 
 
@@ -78,8 +80,7 @@ def questions(
     found, seen, misses = [], set(), 0
     while len(found) < count:
         new = rng.random() < new_share
-        kind_shares = HARD_KIND_SHARES if hard else KIND_SHARES
-        problem = draw_problem(new, split, rng, explanation_share, kind_shares, hard=hard)
+        problem = draw_problem(new, split, rng, explanation_share, hard=hard)
         e = words_of(problem).example(problem, rng, f"{name}-{len(found)}", held_out=hard)
         if mistakes:
             e = _maybe_mistaken(e, problem, mistakes, rng)

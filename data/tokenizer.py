@@ -41,6 +41,8 @@ SPECIALS = (
 # ahead or behind, so tiktoken can use its linear-time regex engine.
 PATTERN = "|".join(
     [
+        # the letter of a choice, (A), is one token next to its statement: so a small model finds it
+        r" ?\([A-D]\)",
         # a word with the space before it; units such as N·m and km/h are words
         r" ?[\p{L}\p{M}](?:[/·]?[\p{L}\p{M}])*",
         r" ?\p{Nd}",  # one digit; the first digit of a number takes the space before it

@@ -44,13 +44,6 @@ STATES = (
     "free rolling downhill", "all salt dissolved", "not yet saturated",
     "water the only impurity", "dilute solution", "weak monoprotic acids", "oxide resists acid",
 )
-# Causes whose effect turns round where their condition does not hold. The fourth statement of a
-# choice has none of these, as the question does not state the condition of its link.
-UNSAFE = (
-    "planet radius", "soil temperature", "soil moisture", "soil acidity", "soil depth",
-    "hill steepness", "channel width", "water temperature", "water mass", "salt concentration",
-    "reaction rate", "acid concentration", "drink volume",
-)
 # fmt: on
 NAMES = ("A", "B")  # the two things of "more"
 
@@ -183,22 +176,11 @@ def _posed(kind: str, paths: tuple[Path, ...], rng: random.Random) -> Explanatio
 
 
 def _options(p: Explanation, rng: random.Random) -> tuple[str, ...]:
-    """Four statements: the right one, its sign turned round, no effect, another link turned round."""
+    """Four statements: the effect rises, falls, stays the same, cannot be told."""
     link, does = p.path.links[0], p.does[0]
-    then = does * link.sign
-    if link.field == "invented":
-        other = invented_path(1, rng).links[0]
-    else:
-        known = [path.links[0] for path in paths_of(link.field, False, 1, "train")]
-        other = rng.choice([link for link in known if link.cause not in UNSAFE])
-    if other.name == link.name:
-        return _options(p, rng)
-    options = [
-        statement(link.cause, does, link.effect, then),
-        statement(link.cause, does, link.effect, -then),
-        statement(link.cause, does, link.effect, STAYS),
-        statement(other.cause, does, other.effect, -does * other.sign),
-    ]
+    options = [statement(link.cause, does, link.effect, then) for then in (RISES, FALLS, STAYS)]
+    cause = f"the {link.cause} {VERB[does]}"
+    options.append(f"{cause}, and what the {link.effect} then does cannot be told")
     rng.shuffle(options)
     return tuple(options)
 
@@ -320,8 +302,7 @@ def mistaken_explanation(
 ) -> Explanation:
     """The problem as somebody solves it who takes some links for their opposites.
 
-    `wrong` has, by the cause and effect of a link, the chance that it is turned round. A choice
-    stays as it is, since a wrong statement may not be among its options.
+    `wrong` has, by the cause and effect of a link, the chance that it is turned round.
     """
 
     def believed(path: Path) -> Path:
@@ -332,14 +313,6 @@ def mistaken_explanation(
             )
         )
 
-    if p.kind == "choice":
-        turned = believed(p.path)
-        if turned.sign == p.path.sign:
-            return p
-        link, does = turned.links[0], p.does[0]
-        if statement(link.cause, does, link.effect, does * link.sign) not in p.options:
-            return p
-        return replace(p, paths=(turned,))
     if p.kind == "cause":  # what is asked for stays: the last quantity's direction
         turned = believed(p.path)
         return replace(p, paths=(turned,), does=(p.ends[0] * turned.sign,))

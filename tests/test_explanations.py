@@ -65,7 +65,7 @@ OPTIONS = (
     "the a rises, so the b stays the same",
     "the a rises, so the b falls",
     "the a rises, so the b rises",
-    "the x falls, so the y falls",
+    "the a rises, and what the b then does cannot be told",
 )
 
 
@@ -116,7 +116,7 @@ OPTIONS = (
             by_hand("choice", 1, options=OPTIONS),
             "Given: same wind. Which statement is right? Statements: the a rises, so the b stays the "
             "same (A); the a rises, so the b falls (B); the a rises, so the b rises (C); "
-            "the x falls, so the y falls (D).",
+            "the a rises, and what the b then does cannot be told (D).",
             "the a rises, so the b falls (B)\nAnswer: B",
         ),
     ],
@@ -254,6 +254,7 @@ def test_mistaken_solutions_are_not_right():
 
 def test_a_choice_has_one_right_option():
     said = re.compile(r"the (.+) (rises|falls), so the (.+) (rises|falls|stays the same)")
+    untold = re.compile(r"the (.+) (rises|falls), and what the (.+) then does cannot be told")
     for p, e in drawn():
         if p.kind != "choice":
             continue
@@ -261,12 +262,13 @@ def test_a_choice_has_one_right_option():
         given = {(link.cause, link.effect): link.sign for link in p.path.links}
         signs = {(cause, effect): sign for (_, cause, effect), sign in SIGN.items()} | given
         for letter, text in zip("ABCD", p.options):
-            cause, does, effect, then = said.fullmatch(text).groups()
             assert f"{text} ({letter})" in e.question
-            sign = signs.get((cause, effect))  # None: an invented link that nobody knows
-            if sign and DOES[then] == sign * DOES[does]:
-                right.append(letter)
+            if match := said.fullmatch(text):
+                cause, does, effect, then = match.groups()
+                if DOES[then] == signs[cause, effect] * DOES[does]:
+                    right.append(letter)
         assert right == [e.answer] and len(set(p.options)) == 4
+        assert sum(untold.fullmatch(text) is not None for text in p.options) == 1
 
 
 # ---------------------------------------------------------------------------------- held-out wordings

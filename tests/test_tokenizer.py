@@ -199,6 +199,17 @@ def test_chunks():
 
     assert cut("A 12 kg box") == ["A", " 1", "2", " kg", " box"]
     assert cut("v = 3.5 m/s²") == ["v", " =", " 3", ".", "5", " m/s", "²"]
+    assert cut("tide falls (B); (E) f(A)") == [
+        "tide",
+        " falls",
+        " (B)",
+        ";",
+        " (",
+        "E",
+        ")",
+        " f",
+        "(A)",
+    ]
     assert cut("N·m/s, and/or a/ /b ·") == ["N·m/s", ",", " and/or", " a", "/", " /", "b", " ·"]
     assert cut("2 × 3 ÷ 4·5 ° Ω µm ² ½") == [
         "2",
